@@ -1,0 +1,72 @@
+"""Work on one lesson: `build NAME` (py:percent source -> notebook + module), `export NAME`, `run NAME` (execute, store outputs), `png NAME` (pictures to files).
+
+A cell with a flag (settings.ini `tst_flags`) that was not asked for by --flags is skipped and keeps the output it has.
+"""
+import argparse, base64, os, subprocess, sys, time
+from pathlib import Path
+
+os.environ.setdefault('MPLBACKEND', 'agg')
+ROOT = Path(__file__).resolve().parent.parent
+NBS = ROOT/'nbs'
+
+def clean(nb):
+    from nbdev.clean import clean_nb
+    nb.metadata.pop('widgets', None); nb.metadata.pop('jupytext', None)
+    nb.metadata['kernelspec'] = dict(display_name='python3', language='python', name='python3')
+    for c in nb.cells:
+        for o in c.get('outputs') or []: o.get('data', {}).pop('application/vnd.jupyter.widget-view+json', None)
+    clean_nb(nb)
+    return nb
+
+def export(name):
+    from nbdev.export import nb_export
+    nb_export(NBS/f'{name}.ipynb', lib_path=ROOT/'text_embedding')
+
+def build(name, src):
+    from execnb.nbio import read_nb, write_nb
+    dest = NBS/f'{name}.ipynb'
+    cmd = [sys.executable, '-m', 'jupytext', '-q', '--to', 'ipynb', '-o', str(dest), str(Path(src)/f'{name}.py')]
+    if dest.exists(): cmd.insert(4, '--update')
+    subprocess.run(cmd, check=True)
+    write_nb(clean(read_nb(dest)), dest)
+    export(name)
+
+def run(name, flags):
+    from execnb.nbio import read_nb, write_nb
+    from execnb.shell import CaptureShell
+    from fastcore.foundation import working_directory
+    from nbdev.config import get_config
+    from nbdev.process import extract_directives
+    dest,skip = NBS/f'{name}.ipynb',set(get_config().tst_flags.split())-set(flags.split())
+    nb,start = read_nb(dest),time.time()
+    def skipped(c):
+        if c.cell_type!='code': return True
+        src = c.source
+        directives = extract_directives(c, remove=False, lang='python')
+        c.source = src
+        return directives.get('eval:', [''])[0].lower()=='false' or bool(skip & directives.keys())
+    shell = CaptureShell(dest, mpl_format='png')
+    with working_directory(NBS): shell.run_all(nb, exc_stop=True, preproc=skipped)
+    write_nb(clean(nb), dest)
+    print(f'{name}: {time.time()-start:.1f} s, {dest.stat().st_size//1024} kB, {len(nb.cells)} cells')
+
+def png(name, out):
+    from execnb.nbio import read_nb
+    Path(out).mkdir(parents=True, exist_ok=True)
+    for i,c in enumerate(read_nb(NBS/f'{name}.ipynb').cells):
+        for j,o in enumerate(c.get('outputs') or []):
+            p = o.get('data', {}).get('image/png')
+            if p: f = Path(out)/f'{name}_{i:03d}_{j}.png'; f.write_bytes(base64.b64decode(''.join(p))); print(f)
+
+if __name__=='__main__':
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument('do', choices=['build', 'export', 'run', 'png']); p.add_argument('names', nargs='+')
+    p.add_argument('--flags', default='', help='flags of cells to run that are normally skipped, e.g. "hub slow"')
+    p.add_argument('--src', default='/tmp/nbsrc'); p.add_argument('--out', default='/tmp/nbpng')
+    a = p.parse_args(); os.chdir(ROOT)
+    for n in a.names:
+        n = Path(n).stem
+        if a.do=='build': build(n, a.src)
+        elif a.do=='export': export(n)
+        elif a.do=='run': run(n, a.flags)
+        else: png(n, a.out)
