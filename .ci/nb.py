@@ -1,4 +1,5 @@
-"""Work on one lesson: `build NAME` (py:percent source -> notebook + module), `export NAME`, `run NAME` (execute, store outputs), `png NAME` (pictures to files).
+"""Work on lessons: `build NAME` (py:percent source -> notebook + module), `export NAME`, `run NAME` (execute, store outputs),
+`try FILE` (execute in the file's folder, store nothing), `png NAME` (pictures to files).
 
 A cell with a flag (settings.ini `tst_flags`) that was not asked for by --flags is skipped and keeps the output it has.
 """
@@ -31,13 +32,13 @@ def build(name, src):
     write_nb(clean(read_nb(dest)), dest)
     export(name)
 
-def run(name, flags):
+def run(dest, flags, store=True):
     from execnb.nbio import read_nb, write_nb
     from execnb.shell import CaptureShell
     from fastcore.foundation import working_directory
     from nbdev.config import get_config
     from nbdev.process import extract_directives
-    dest,skip = NBS/f'{name}.ipynb',set(get_config().tst_flags.split())-set(flags.split())
+    skip = set(get_config().tst_flags.split())-set(flags.split())
     nb,start = read_nb(dest),time.time()
     def skipped(c):
         if c.cell_type!='code': return True
@@ -46,9 +47,9 @@ def run(name, flags):
         c.source = src
         return directives.get('eval:', [''])[0].lower()=='false' or bool(skip & directives.keys())
     shell = CaptureShell(dest, mpl_format='png')
-    with working_directory(NBS): shell.run_all(nb, exc_stop=True, preproc=skipped)
-    write_nb(clean(nb), dest)
-    print(f'{name}: {time.time()-start:.1f} s, {dest.stat().st_size//1024} kB, {len(nb.cells)} cells')
+    with working_directory(dest.parent): shell.run_all(nb, exc_stop=True, preproc=skipped)
+    if store: write_nb(clean(nb), dest)
+    print(f'{dest.stem}: {time.time()-start:.1f} s, {dest.stat().st_size//1024} kB, {len(nb.cells)} cells')
 
 def png(name, out):
     from execnb.nbio import read_nb
@@ -60,13 +61,14 @@ def png(name, out):
 
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument('do', choices=['build', 'export', 'run', 'png']); p.add_argument('names', nargs='+')
+    p.add_argument('do', choices=['build', 'export', 'run', 'try', 'png']); p.add_argument('names', nargs='+')
     p.add_argument('--flags', default='', help='flags of cells to run that are normally skipped, e.g. "hub slow"')
     p.add_argument('--src', default='/tmp/nbsrc'); p.add_argument('--out', default='/tmp/nbpng')
     a = p.parse_args(); os.chdir(ROOT)
     for n in a.names:
+        if a.do=='try': run(Path(n), a.flags, store=False); continue
         n = Path(n).stem
         if a.do=='build': build(n, a.src)
         elif a.do=='export': export(n)
-        elif a.do=='run': run(n, a.flags)
+        elif a.do=='run': run(NBS/f'{n}.ipynb', a.flags)
         else: png(n, a.out)

@@ -1,0 +1,53 @@
+"Shared fixtures. Tests of what one process can show live in the lessons; here is what spans processes, files and the whole project."
+import os, subprocess, sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+os.environ.setdefault('MPLBACKEND', 'agg')
+
+
+def pytest_terminal_summary(terminalreporter):
+    "End on a line that anybody can read."
+    n = {k: len(terminalreporter.stats.get(k, [])) for k in ('passed', 'failed', 'error', 'skipped')}
+    terminalreporter.write_line(f"{n['passed']} passed, {n['failed']+n['error']} failed, {n['skipped']} skipped")
+
+
+def run(*cmd, cwd=ROOT, timeout=600, env=None, ok=True):
+    "Run a command; on an unexpected exit status show what it printed."
+    r = subprocess.run([str(c) for c in cmd], cwd=cwd, timeout=timeout, capture_output=True, text=True, env={**os.environ, **(env or {})})
+    assert not ok or r.returncode==0, f'{cmd} ended with {r.returncode}\n{r.stdout[-3000:]}\n{r.stderr[-3000:]}'
+    return r
+
+
+def cli(*args, **kw): return run(sys.executable, '-m', 'text_embedding', *args, **kw)
+
+
+PAIRS = [('{} is a {} animal', 'the {1} animal called {0}'), ('where can I find a {} {}', 'looking for {1} {0}')]
+WORDS = 'cat dog horse bird fish mouse snake frog goat sheep cow duck wolf bear lion tiger crow swan toad newt'.split()
+KINDS = 'small large quick slow loud quiet young old tame wild'.split()
+
+
+def make_rows():
+    return [dict(anchor=a.format(w, k), positive=p.format(w, k)) for a,p in PAIRS for w in WORDS for k in KINDS]
+
+
+@pytest.fixture(scope='session')
+def pairs_file(tmp_path_factory):
+    "400 pairs as JSONL."
+    import json
+    f = tmp_path_factory.mktemp('data')/'pairs.jsonl'
+    f.write_text('\n'.join(json.dumps(r) for r in make_rows()))
+    return f
+
+
+TINY_MODEL = dict(vocab_size=400, embd_dim=32, num_layers=2, num_heads=4, num_kv_heads=2, max_seq_len=32)
+
+
+@pytest.fixture(scope='session')
+def trained(pairs_file, tmp_path_factory):
+    "A small trained model folder."
+    out = tmp_path_factory.mktemp('run')
+    cli('train', '--preset', 'static', '--train-file', pairs_file, '--output-dir', out, '--max-steps', 30, '--batch-size', 64, '--vocab-size', 400)
+    return out/'best_model'

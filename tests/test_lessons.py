@@ -1,0 +1,31 @@
+"Every lesson runs top to bottom in a fresh process; flagged cells (hub, cuda, slow) are skipped."
+import json, re, shutil, sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, run
+
+NOTEBOOKS = sorted((ROOT/'nbs').glob('*.ipynb'))
+LIMIT = 300  # seconds
+
+
+@pytest.mark.parametrize('nb', NOTEBOOKS, ids=lambda f: f.stem)
+def test_lesson_runs(nb, tmp_path):
+    "In a folder of its own, so that nothing but the package and the notebook is at hand."
+    shutil.copy(nb, tmp_path/nb.name)
+    run(sys.executable, ROOT/'.ci/nb.py', 'try', tmp_path/nb.name, timeout=LIMIT, env=dict(TEXT_EMBEDDING_DATA=''))
+
+
+@pytest.mark.parametrize('nb', NOTEBOOKS, ids=lambda f: f.stem)
+def test_lesson_is_committed_whole(nb):
+    "Outputs are saved and free of errors, widget state and paths of somebody's machine; the first cells are the agreed ones."
+    cells = json.loads(nb.read_text(encoding='utf-8'))['cells']
+    code = [c for c in cells if c['cell_type']=='code']
+    outputs = [o for c in code for o in c['outputs']]
+    assert outputs, 'no saved outputs: run .ci/nb.py run'
+    assert not any(o['output_type']=='error' for o in outputs)
+    text = json.dumps([{k: v for k,v in o.items() if k!='data'} | {k: v for k,v in o.get('data', {}).items() if not k.startswith('image/')} for o in outputs])
+    assert not re.search(r'(/work/|/home/|/root/|/tmp/|site-packages)', text), 'a path of one machine is in the outputs'
+    assert re.match(r'# .+\n\n> .+', ''.join(cells[0]['source'])), 'title cell is "# Title", blank line, "> promise"'
+    assert any('colab.research.google.com' in ''.join(c['source']) and f'nbs/{nb.name}' in ''.join(c['source']) for c in cells if c['cell_type']=='markdown'), 'no badge'
+    assert nb.stat().st_size < 600_000
