@@ -6,12 +6,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault('MPLBACKEND', 'agg')
+for name in ('TEXT_EMBEDDING_DATA', 'TEXT_EMBEDDING_DEBUG'): os.environ.pop(name, None)
 
 
-def pytest_terminal_summary(terminalreporter):
-    "End on a line that anybody can read."
-    n = {k: len(terminalreporter.stats.get(k, [])) for k in ('passed', 'failed', 'error', 'skipped')}
-    terminalreporter.write_line(f"{n['passed']} passed, {n['failed']+n['error']} failed, {n['skipped']} skipped")
+def pytest_unconfigure(config):
+    "The last line is one that anybody can read."
+    reporter = config.pluginmanager.get_plugin('terminalreporter')
+    if reporter is None or hasattr(config, 'workerinput'): return
+    n = {k: len(reporter.stats.get(k, [])) for k in ('passed', 'failed', 'error', 'skipped')}
+    print(f"{n['passed']} passed, {n['failed']+n['error']} failed, {n['skipped']} skipped", flush=True)
 
 
 def run(*cmd, cwd=ROOT, timeout=600, env=None, ok=True):

@@ -244,7 +244,7 @@ def find_checkpoint(
 # %% ../nbs/14_checkpoint.ipynb #94de5eba
 def _read_tensors(path:Path) -> dict:
     try: return {name: t.clone() for name, t in st.load_file(path).items()}  # cloned: do not stay tied to the file
-    except SafetensorError as error: raise CheckpointError(f'{path} is not a safetensors file ({error})') from None
+    except SafetensorError as error: raise CheckpointError(f'{path} is not a safetensors file ({error}); it was opened in no other way: get it again from where you trust it') from None
 
 def _shape_faults(model, tensors) -> str:
     "The first difference between a model's tensors and a file's, or ''."

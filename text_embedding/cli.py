@@ -257,7 +257,8 @@ def run_search(args):
 # %% ../nbs/23_cli.ipynb #4be812cf
 def make_parser() -> argparse.ArgumentParser:
     "The whole command line."
-    p = argparse.ArgumentParser(prog='text-embedding', description='Train and use text-embedding models. Start with: text-embedding train --quick-start')
+    p = argparse.ArgumentParser(prog='text-embedding', formatter_class=argparse.RawDescriptionHelpFormatter,
+        description='Train and use text-embedding models.\n\nStart with:  text-embedding train --quick-start')
     sub = p.add_subparsers(dest='command', required=True, metavar='COMMAND')
     for add in (add_train, add_evaluate, add_encode, add_similarity, add_search): add(sub)
     return p

@@ -235,6 +235,7 @@ def _numeric(x):
     except Exception: return None
     return a if a.dtype.kind in 'biufc' else None
 
+# %% ../nbs/00_lesson.ipynb #7eaa9997
 def _differs(yours, target, atol):
     "None where the two agree, else one line that says where they do not."
     if yours is None and target is not None: return 'your function returned nothing: is there a `return`?'
@@ -258,6 +259,7 @@ def _differs(yours, target, atol):
     except Exception: same = False
     return None if same else f'yours {str(yours)[:200]!r}, expected {str(target)[:200]!r}'
 
+# %% ../nbs/00_lesson.ipynb #511dc5f1
 def _draw_difference(yours, target):
     "target | yours | difference, for outputs that are one array of numbers."
     a,b = _numeric(yours),_numeric(target)
