@@ -16,6 +16,7 @@ def clean(nb):
     nb.metadata['kernelspec'] = dict(display_name='python3', language='python', name='python3')
     for c in nb.cells:
         for o in c.get('outputs') or []: o.get('data', {}).pop('application/vnd.jupyter.widget-view+json', None)
+        if c.cell_type=='code': c.outputs = [o for o in c.get('outputs') or [] if o.output_type not in ('execute_result', 'display_data') or o.data]
     clean_nb(nb)
     return nb
 
@@ -45,7 +46,9 @@ def run(dest, flags, store=True):
         src = c.source
         directives = extract_directives(c, remove=False, lang='python')
         c.source = src
-        return directives.get('eval:', [''])[0].lower()=='false' or bool(skip & directives.keys())
+        flagged = directives.get('eval:', [''])[0].lower()=='false' or bool(skip & directives.keys())
+        if not flagged: c.outputs = []           # a cell that no longer prints keeps nothing
+        return flagged
     shell = CaptureShell(dest, mpl_format='png')
     with working_directory(dest.parent): shell.run_all(nb, exc_stop=True, preproc=skipped)
     if store: write_nb(clean(nb), dest)

@@ -19,7 +19,7 @@ def as_array(
     x,  # numpy array, torch tensor (any device or dtype) or nested lists
 ) -> np.ndarray:  # float32 or float64, on the CPU
     "What an encoder returned, as a numpy array of floats."
-    if hasattr(x, 'detach'): x = x.detach().float().cpu().numpy()
+    if hasattr(x, 'detach'): x = x.detach().cpu(); x = (x.float() if x.element_size() < 4 else x).numpy()  # numpy has no bf16
     x = np.asarray(x)
     return x if x.dtype in (np.float32, np.float64) else x.astype(np.float64)
 
@@ -136,7 +136,7 @@ def paired_bootstrap(
     scores_b,      # (n,) scores of model b
     n:int=1000,    # resamples
     seed:int=0,
-) -> dict:  # diff (a - b), low, high (95 % interval), all x 100; p, two-sided
+) -> dict:  # diff (a - b), low, high (95 % interval), all x 100; p, two-sided, never below 2/(n+1)
     "Is model a better than b? Both are scored on the *same* resamples, so what makes a resample easy cancels."
     scores_a, scores_b, gold = as_array(scores_a), as_array(scores_b), as_array(gold)
     if not scores_a.shape == scores_b.shape == gold.shape: raise ValueError(f'shapes differ: {scores_a.shape} and {scores_b.shape} scores, {gold.shape} gold; score both models on the same pairs')
@@ -162,6 +162,7 @@ def plot_gold(scores, gold, worst:int=5, ax=None, title:str=None):
     for i, p in enumerate(worst_pairs(scores, gold, worst), 1):
         ax.plot(gold[p], scores[p], 'o', ms=4, color='#E66100')
         ax.annotate(str(i), (gold[p], scores[p]), xytext=(4, 3), textcoords='offset points', color='#E66100', weight='bold')
+    ax.margins(.09)
     ax.set(xlabel='human score', ylabel='cosine', title=title or f'Spearman {100 * _correlation(spearman, scores, gold):.1f}')
     return ax
 

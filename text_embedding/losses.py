@@ -33,9 +33,11 @@ def info_nce(
     anchor_keys:Tensor|None=None,      # (b,) ids of the anchors; rows with equal ids are no negatives of each other
     positive_keys:Tensor|None=None,    # (b,) ids of the positives
 ) -> Tensor:                           # scalar, float32
-    "Cross-entropy of finding each anchor's positive among all the batch's positives and hard negatives ([van den Oord et al. 2018](https://arxiv.org/abs/1807.03748))."
-    if a.ndim != 2 or a.shape != p.shape: raise ValueError(f'info_nce needs pairs, row by row, but a is {tuple(a.shape)} and p is {tuple(p.shape)}; texts without a partner go into n')
-    if n is not None and (n.ndim != 2 or n.shape[1] != a.shape[1]): raise ValueError(f'n is {tuple(n.shape)}; hard negatives need the shape (m, {a.shape[1]})')
+    "Cross-entropy of finding each anchor's positive among all positives and hard negatives of the batch ([van den Oord et al. 2018](https://arxiv.org/abs/1807.03748))."
+    if a.ndim != 2 or a.shape != p.shape:
+        raise ValueError(f'info_nce needs pairs, row by row, but a is {tuple(a.shape)} and p is {tuple(p.shape)}; texts without a partner go into n')
+    if n is not None and (n.ndim != 2 or n.shape[1] != a.shape[1]):
+        raise ValueError(f'n is {tuple(n.shape)}; hard negatives need the shape (m, {a.shape[1]})')
     if not temperature > 0: raise ValueError(f'temperature={temperature} must be positive; 0.05 is a good start')
     others,right = p if n is None else torch.cat([p, n]),torch.arange(len(a), device=a.device)
     with torch.autocast(a.device.type, enabled=False):                         # a cosine over 0.05 needs more than 8 bits
@@ -54,7 +56,8 @@ def triplet_loss(
     margin:float=0.2,   # how much closer the positive has to be, in cosine
 ) -> Tensor:            # scalar, float32
     "Ask that each positive is closer to its anchor than its own negative, by a margin ([Schroff et al. 2015](https://arxiv.org/abs/1503.03832), here with cosine)."
-    if not a.shape == p.shape == n.shape: raise ValueError(f'triplet_loss needs one negative a row, but a, p, n are {tuple(a.shape)}, {tuple(p.shape)}, {tuple(n.shape)}; info_nce takes any number')
+    if not a.shape == p.shape == n.shape:
+        raise ValueError(f'triplet_loss needs one negative a row, but a, p, n are {tuple(a.shape)}, {tuple(p.shape)}, {tuple(n.shape)}; info_nce takes any number')
     a,p,n = map(_widen, (a, p, n))
     return F.relu((a*n).sum(-1) - (a*p).sum(-1) + margin).mean()
 
@@ -65,7 +68,8 @@ def cosent_loss(
     scale:float=20.,     # one over the temperature
 ) -> Tensor:             # scalar, float32
     "Punish every two pairs whose cosines stand in the wrong order, smoothly ([Su 2022](https://kexue.fm/archives/8847))."
-    if cos.ndim != 1 or cos.shape != gold.shape: raise ValueError(f'cosent_loss needs one cosine and one score a pair, but cos is {tuple(cos.shape)} and gold is {tuple(gold.shape)}')
+    if cos.ndim != 1 or cos.shape != gold.shape:
+        raise ValueError(f'cosent_loss needs one cosine and one score a pair, but cos is {tuple(cos.shape)} and gold is {tuple(gold.shape)}')
     cos = _widen(cos)*scale
     gap = cos[None, :] - cos[:, None]                                       # (b, b) at [i, j]: cos_j - cos_i
     gap = gap.masked_fill(gold[:, None] <= gold[None, :], float('-inf'))    # keep: i scored above j
@@ -79,7 +83,8 @@ def matryoshka(
 ):                    # a function with the same arguments as `loss`
     "The same loss on the first `d` features for every `d` in `dims`, re-normalised, as a weighted mean ([Kusupati et al. 2022](https://arxiv.org/abs/2205.13147))."
     dims = tuple(dims); weights = (1.,)*len(dims) if weights is None else tuple(weights)
-    if not dims or len(weights) != len(dims): raise ValueError(f'matryoshka needs one weight a width, got {len(dims)} widths and {len(weights)} weights')
+    if not dims or len(weights) != len(dims):
+        raise ValueError(f'matryoshka needs one weight a width, got {len(dims)} widths and {len(weights)} weights')
     def cut(x, d):
         if x is None: return None
         if d > x.shape[-1]: raise ValueError(f'matryoshka dims={dims} ask for {d} features, the embedding has {x.shape[-1]}; drop {d}')

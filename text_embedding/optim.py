@@ -69,7 +69,8 @@ def newton_schulz(
     if g.ndim < 2: raise ValueError(f'newton_schulz needs matrices (..., m, n), got shape {tuple(g.shape)}; biases and gains belong to AdamW')
     a,b,c = 3.4445, -4.7750, 2.0315
     x = g.float()
-    x = (x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)).to(dtype or fast_dtype(g.device))  # largest singular value at most 1, before any small dtype
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)  # in fp32: the largest singular value is at most 1
+    x = x.to(dtype or fast_dtype(g.device))
     tall = g.shape[-2] > g.shape[-1]
     if tall: x = x.mT                                   # the square x x^T is cheaper on the short side
     for _ in range(steps):
@@ -79,7 +80,7 @@ def newton_schulz(
 
 # %% ../nbs/12_optim.ipynb #bf0bee1f
 def shape_scale(m:int, n:int, scale:str='original') -> float:
-    "The factor on an orthogonal update of shape `(m, n)`: `original` keeps the output's size, `match_rms_adamw` ([Moonlight 2025](https://arxiv.org/abs/2502.16982)) the RMS of an AdamW step."
+    "The length of an orthogonal step of shape `(m, n)`: by the outputs' size, or by the RMS of an AdamW step ([Liu et al. 2025](https://arxiv.org/abs/2502.16982))."
     if scale == 'original': return max(1, m/n)**0.5
     if scale == 'match_rms_adamw': return 0.2*max(m, n)**0.5
     raise ValueError(f"scale={scale!r} is unknown; use 'original' or 'match_rms_adamw'")
@@ -105,7 +106,7 @@ def muon_update(
 
 # %% ../nbs/12_optim.ipynb #9157341b
 class Muon(torch.optim.Optimizer):
-    "Muon for the groups marked `algorithm='muon'`, AdamW for those marked `'adamw'`: one optimizer, one `state_dict` ([Jordan et al. 2024](https://kellerjordan.github.io/posts/muon/))."
+    "Muon for groups with `algorithm='muon'`, AdamW for those with `'adamw'`: one optimizer, one `state_dict` ([Jordan et al. 2024](https://kellerjordan.github.io/posts/muon/))."
     def __init__(self,
         params,                         # tensors (all Muon), or groups as `route_parameters` makes them
         lr:float=0.02,
@@ -127,7 +128,8 @@ class Muon(torch.optim.Optimizer):
         group = self.param_groups[-1]
         if group['algorithm'] not in ('muon', 'adamw'): raise ValueError(f"algorithm={group['algorithm']!r} is unknown; use 'muon' or 'adamw'")
         bad = [tuple(p.shape) for p in group['params'] if p.ndim != 2 and group['algorithm'] == 'muon']
-        if bad: raise ValueError(f"Muon takes matrices only, got shapes {bad[:3]}; put them in a group with algorithm='adamw' (route_parameters does)")
+        if bad:
+            raise ValueError(f"Muon takes matrices only, got shapes {bad[:3]}; put them in a group with algorithm='adamw' (route_parameters does)")
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -192,13 +194,17 @@ def schedule_factor(
 ) -> float:                     # multiplies every group's learning rate
     "Rise in a line for `warmup_steps`, then fall to `min_factor` at `total_steps`, and stay there."
     if kind not in ('cosine', 'linear', 'constant'): raise ValueError(f"kind={kind!r} is unknown; use 'cosine', 'linear' or 'constant'")
-    if warmup_steps > total_steps: raise ValueError(f'warmup_steps={warmup_steps} exceeds total_steps={total_steps}; take about {max(total_steps//10, 1)}')
+    if warmup_steps > total_steps:
+        raise ValueError(f'warmup_steps={warmup_steps} exceeds total_steps={total_steps}; take about {max(total_steps//10, 1)}')
     if step < warmup_steps: return (step + 1)/warmup_steps              # the first step is never wasted on a rate of 0
     if kind == 'constant': return 1.0
     done = min((step - warmup_steps)/max(total_steps - warmup_steps, 1), 1.0)
     return min_factor + (1 - min_factor)*(0.5*(1 + math.cos(math.pi*done)) if kind == 'cosine' else 1 - done)
 
-def build_scheduler(optimizer, kind:str='cosine', warmup_steps:int=0, total_steps:int=1000, min_factor:float=0.0) -> torch.optim.lr_scheduler.LambdaLR:
+def build_scheduler(
+    optimizer:torch.optim.Optimizer,
+    kind:str='cosine', warmup_steps:int=0, total_steps:int=1000, min_factor:float=0.0,  # as for `schedule_factor`
+) -> torch.optim.lr_scheduler.LambdaLR:
     "`schedule_factor` as a torch scheduler: one factor for all groups, each with its own peak."
     schedule_factor(0, total_steps, warmup_steps, kind, min_factor)     # wrong arguments fail here, not in the middle of a run
     return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule_factor(step, total_steps, warmup_steps, kind, min_factor))
