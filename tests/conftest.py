@@ -1,5 +1,5 @@
 "Shared fixtures. Tests of what one process can show live in the lessons; here is what spans processes, files and the whole project."
-import os, subprocess, sys
+import contextlib, io, os, subprocess, sys
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,17 @@ def run(*cmd, cwd=ROOT, timeout=600, env=None, ok=True):
     return r
 
 
-def cli(*args, **kw): return run(sys.executable, '-m', 'text_embedding', *args, **kw)
+def cli(*args, ok=True, process=False):
+    "The command line with these arguments: in this process (quick), or in one of its own. Returns returncode, stdout, stderr."
+    if process: return run(sys.executable, '-m', 'text_embedding', *args, ok=ok)
+    from text_embedding.cli import main
+    out,err,code = io.StringIO(),io.StringIO(),0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try: main([str(a) for a in args])
+        except SystemExit as e: code = e.code or 0
+    r = subprocess.CompletedProcess(args, code, out.getvalue(), err.getvalue())
+    assert not ok or code==0, f'{args} ended with {code}\n{r.stdout[-3000:]}\n{r.stderr[-3000:]}'
+    return r
 
 
 PAIRS = [('{} is a {} animal', 'the {1} animal called {0}'), ('where can I find a {} {}', 'looking for {1} {0}')]

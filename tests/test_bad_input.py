@@ -53,7 +53,7 @@ def test_bad_arguments(model):
 
 # ---- checkpoints
 
-def test_missing_checkpoint(tmp_path): one_line(cli('similarity', '--model', tmp_path/'nowhere', 'a', 'b', ok=False), 'no checkpoint at', 'nowhere')
+def test_missing_checkpoint(tmp_path): one_line(cli('similarity', '--model', tmp_path/'nowhere', 'a', 'b', ok=False, process=True), 'no checkpoint at', 'nowhere')
 
 
 @pytest.mark.parametrize('name', ['model.safetensors', 'config.json', 'tokenizer.json', 'manifest.json'])

@@ -9,7 +9,7 @@ TEXTS = ['the small animal called cat', 'looking for large dog', 'where can I fi
 
 
 def test_help_is_for_newcomers():
-    assert 'train --quick-start' in cli('--help').stdout
+    assert 'train --quick-start' in cli('--help', process=True).stdout
     for command in ('train', 'evaluate', 'encode', 'similarity', 'search'):
         text = cli(command, '--help').stdout
         assert text.startswith('usage: text-embedding '+command) and len(text.splitlines()) > 6

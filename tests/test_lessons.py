@@ -1,5 +1,5 @@
 "Every lesson runs top to bottom in a fresh process; flagged cells (hub, cuda, slow) are skipped."
-import json, re, shutil, sys
+import ast, json, re, shutil, sys
 from pathlib import Path
 
 import pytest
@@ -29,3 +29,14 @@ def test_lesson_is_committed_whole(nb):
     assert re.match(r'# .+\n\n> .+', ''.join(cells[0]['source'])), 'title cell is "# Title", blank line, "> promise"'
     assert any('colab.research.google.com' in ''.join(c['source']) and f'nbs/{nb.name}' in ''.join(c['source']) for c in cells if c['cell_type']=='markdown'), 'no badge'
     assert nb.stat().st_size < 600_000
+
+
+@pytest.mark.parametrize('nb', NOTEBOOKS, ids=lambda f: f.stem)
+def test_import_cells_hold_imports_only(nb):
+    "A cell that imports and does more is executed again when the site is built."
+    for c in json.loads(nb.read_text(encoding='utf-8'))['cells']:
+        src = ''.join(c['source'])
+        if c['cell_type']!='code' or 'eval: false' in src: continue
+        body = ast.parse(src).body
+        imports = [n for n in body if isinstance(n, (ast.Import, ast.ImportFrom))]
+        assert len(imports) in (0, len([n for n in body if not isinstance(n, ast.If)])), src

@@ -54,6 +54,7 @@ def pack(value, tensors:dict, path:str='state'):
         return {'$': 'dict', 'items': [[again(k, 'key'), again(v, k)] for k, v in value.items()]}  # JSON would turn key 0 into "0"
     raise TypeError(f'{path} is a {type(value).__name__}, which JSON and safetensors cannot hold; save its state_dict() or plain numbers instead')
 
+# %% ../nbs/14_checkpoint.ipynb #cef863c2
 def unpack(value, tensors:dict):
     "Undo `pack`."
     if isinstance(value, list): return [unpack(v, tensors) for v in value]
@@ -173,11 +174,18 @@ def verify_checkpoint(
     return files
 
 # %% ../nbs/14_checkpoint.ipynb #d6baf737
+def _refuse_foreign(path:Path):
+    "A folder of somebody else's files is never moved or replaced."
+    if path.exists() and not path.is_dir(): raise NotADirectoryError(errno.ENOTDIR, 'a file has this name')
+    if path.is_dir() and not (path / MANIFEST).exists() and {p.name for p in path.iterdir()} - set(FILES + STATE_FILES):
+        raise FileExistsError(errno.EEXIST, 'a folder of this name exists and is not a checkpoint')
+
 def _intact(path) -> bool:
     try: verify_checkpoint(path)
     except CheckpointError: return False
     return True
 
+# %% ../nbs/14_checkpoint.ipynb #84487420
 def _swap(temp:Path, path:Path, previous:Path):
     "Put `temp` at `path`. At every moment in between, `path` or `previous` is a whole checkpoint."
     moved = False
@@ -190,12 +198,6 @@ def _swap(temp:Path, path:Path, previous:Path):
         if moved: os.replace(previous, path)
         raise
     _fsync_folder(path.parent)
-
-def _refuse_foreign(path:Path):
-    "A folder of somebody else's files is never moved or replaced."
-    if path.exists() and not path.is_dir(): raise NotADirectoryError(errno.ENOTDIR, 'a file has this name')
-    if path.is_dir() and not (path / MANIFEST).exists() and {p.name for p in path.iterdir()} - set(FILES + STATE_FILES):
-        raise FileExistsError(errno.EEXIST, 'a folder of this name exists and is not a checkpoint')
 
 # %% ../nbs/14_checkpoint.ipynb #4522ca57
 def save_checkpoint(
@@ -255,6 +257,7 @@ def _shape_faults(model, tensors) -> str:
     extra = sorted(set(tensors) - set(ours))
     return f'{extra[0]} has no place in the model' if extra else ''
 
+# %% ../nbs/14_checkpoint.ipynb #7be4cab6
 def load_checkpoint(
     path,                # folder
     device='cpu',        # where the model goes
@@ -276,6 +279,7 @@ def load_checkpoint(
     model.load_state_dict(tensors, assign=True)                                 # assign: keep the dtype of the file
     return model.to(device).eval(), tokenizer, info
 
+# %% ../nbs/14_checkpoint.ipynb #e575dae2
 def load_training_state(
     path,                # folder
     fallback:bool=True,  # the same choice as `load_checkpoint` makes, so that model and state belong together

@@ -346,7 +346,8 @@ DOCUMENTED = '''torch numpy scipy matplotlib pandas sympy networkx sklearn skima
     tqdm loguru mpmath PIL fsspec pyarrow IPython ipywidgets ipykernel traitlets prompt_toolkit pygments jinja2 markupsafe tornado rich click typer
     fontTools dateutil packaging filelock setuptools psutil httpx httpcore anyio aiohttp yarl requests urllib3 yaml xxhash dill multiprocess
     joblib numba torchvision torchaudio plotly bokeh xarray dask nltk regex stdlib'''.split()
-_skip = frozenset('tests test testing _vendor _distutils vendor vendored externals extern third_party _internal benchmarks site-packages dist-packages idlelib lib2to3 __pycache__'.split())
+_skip = frozenset('''tests test testing _vendor _distutils vendor vendored externals extern third_party _internal benchmarks site-packages dist-packages idlelib lib2to3 __pycache__
+    _inductor _dynamo _functorch _export _higher_order_ops _lib'''.split())   # the last line: inner parts of compilers, many and of little use
 
 def docstrings(package:str) -> Iterable[tuple[str, str]]:
     "(dotted name, docstring) of all modules, classes and functions of an installed package, read from its files; nothing is imported."
@@ -389,7 +390,7 @@ def _added(call:ast.Call):
 
 # %% ../nbs/10_data.ipynb #a5bb27e5
 _section = re.compile(r'(examples?|references?|see also|notes?|parameters|other parameters|args|arguments|keyword arg(ument)?s|returns?|raises|yields|attributes|methods|shape|warnings?|warns|inputs|outputs?|usage)\s*:{0,2}$', re.I)
-_dropped = re.compile(r'(examples?|references?|see also|methods|usage)\b', re.I)
+_dropped = re.compile(r'(examples?|references?|see also|methods|usage|shape)\b', re.I)
 _block = re.compile(r'\.\. *(versionadded|versionchanged|deprecated|math|code|code-block|image|plot|index|autosummary|ipython|testcode|testoutput|testsetup|doctest|figure|seealso|table|list-table|jupyter|include|autofunction|autoclass|automethod|currentmodule|module|_|\[)')
 _clean = [(re.compile(p), r) for p,r in [(r'\.\. *(?:[a-z-]+::|rubric::)', ''), (r':[a-zA-Z:+-]+:`[~!.]*([^`<]*?)\s*(?:<[^`]*>)?`', r'\1'),
     (r'`+([^`]*)`+_{0,2}', r'\1'), (r'\*{1,2}([^*\s][^*]*)\*{1,2}', r'\1'), (r'https?://\S+', ''), (r':(?:param|arg|type|raises?|returns?|rtype|var|ivar)\b([^:]*):', r'\1:'), (r'::(?=\s|$)', ':'), (r'^> *', ''), (r'\s*\[\d+\]_', ''), (r'\{[a-z_]+\}', ''), (r'\\\s', ''), (r'\s+', ' ')]]
@@ -414,6 +415,7 @@ def clean_docstring(doc:str) -> list[str]:
         if s.endswith('::') and not s.startswith('..'): skip = indent                                # an indented block of code follows
         if doctest or drop or fenced or rule or set(s)<=set('|+-= '): continue
         out[-1] += ' '+s
+    out = [p for p in out if p]
     for pattern,repl in _clean: out = [pattern.sub(repl, p) for p in out]
     return [p.strip() for p in out if p.strip()]
 
@@ -425,7 +427,7 @@ def docstring_pair(doc:str, max_chars:int=800) -> tuple[str, str]|None:
     first,*more = split_sentences(paragraphs[0]) or ['']
     rest = ' '.join(more+paragraphs[1:])
     if len(rest)>max_chars: rest = rest[:max_chars].rsplit(' ', 1)[0]
-    letters = lambda s: sum(c.isalpha() or c==' ' for c in s)/max(len(s), 1)
+    letters = lambda s: (sum(map(str.isalpha, s))+s.count(' '))/max(len(s), 1)
     if not (15<=len(first)<=250 and 3<=len(first.split()) and first[0].isalnum() and letters(first)>.8): return None
     if not (40<=len(rest) and 8<=len(rest.split()) and letters(rest)>.75): return None
     return first,rest

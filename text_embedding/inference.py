@@ -78,7 +78,7 @@ class Embedder:
         texts:str|list,              # one text, or a list of texts
         batch_size:int|None=None,    # texts a batch may hold at most; None: only the token budget counts
         max_length:int|None=None,    # tokens kept of each text; None: the model's context length
-        token_budget:int=8192,       # padded tokens a batch may hold
+        token_budget:int|None=None,  # padded tokens a batch may hold; None: 8 192 on a GPU, 2 048 on a CPU
         truncate_dim:int|None=None,  # keep the first dimensions and normalise again (for Matryoshka models)
         show_progress:bool=False,
     ) -> np.ndarray:                 # (o,) for one text, (n, o) for a list; float32, unit length, in the order given
@@ -91,11 +91,12 @@ class Embedder:
         check_texts(texts)
         check_range('batch_size', batch_size); check_range('token_budget', token_budget)
         check_range('truncate_dim', truncate_dim, self.dim, "the model's dimensions, "); check_range('max_length', max_length, limit, 'the context length ')
+        budget = token_budget or (2048 if self.device.type=='cpu' else 8192)
         out,chunk = np.zeros((len(texts), self.dim), np.float32),16_384   # tokenised at a time: memory does not grow with the corpus
         with tqdm(total=len(texts), unit='text', disable=not show_progress) as bar:
             for s in range(0, len(texts), chunk):
                 rows = self.tokenizer.encode(texts[s:s+chunk], max_length=max_length or limit)
-                for batch in token_batches(np.array([len(r) for r in rows]), token_budget):
+                for batch in token_batches(np.array([len(r) for r in rows]), budget):
                     for part in np.array_split(batch, -(-len(batch)//(batch_size or len(batch)))):
                         out[s+part] = self._embed([rows[i] for i in part])
                         bar.update(len(part))
