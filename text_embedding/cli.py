@@ -139,11 +139,12 @@ def train_config(args:dict):
     given = dict(args)
     resumed,quick,file = given.pop('resume_from', None),given.pop('quick_start', False),given.pop('config', None)
     base = load_training_state(resumed)['config'] if resumed else QUICK_START if quick else {}
-    said = base | (read_config(file) if file else {})
-    config = TrainConfig.from_dict(said | given_fields(given, said)).resolve()
+    said = read_config(file) if file else {}
+    said |= given_fields(given, base | said)
+    config = TrainConfig.from_dict(base | said).resolve()
     model_config_for(config)                                # a shape that cannot be is said now, not after the data was read
     if resumed:
-        if config.output_dir==base['output_dir']: config.output_dir = str(Path(resumed).parent)   # the run may have been moved
+        if 'output_dir' not in said: config.output_dir = str(Path(resumed).parent)   # the run may have been moved
         check_same_run(base, config.to_dict())
     return config,resumed,quick
 
