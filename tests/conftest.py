@@ -7,6 +7,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault('MPLBACKEND', 'agg')
 for name in ('TEXT_EMBEDDING_DATA', 'TEXT_EMBEDDING_DEBUG'): os.environ.pop(name, None)
+os.environ['HF_HUB_OFFLINE'] = '1'  # tests need no hub
 
 
 def pytest_unconfigure(config):

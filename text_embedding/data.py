@@ -4,13 +4,15 @@
 
 # %% ../nbs/10_data.ipynb #124cd6c8
 from __future__ import annotations
-import ast,gc,hashlib,inspect,os,re,sys,sysconfig,zlib
-from contextlib import contextmanager
+import ast,gc,hashlib,inspect,os,re,socket,sys,sysconfig,zlib
+from contextlib import contextmanager,nullcontext
 from dataclasses import dataclass,replace
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING,Iterable
+from urllib.parse import urlparse
+from urllib.request import getproxies
 import numpy as np, torch
 from torch import Tensor
 if TYPE_CHECKING:
@@ -108,6 +110,18 @@ def _quiet():
         datasets.logging.set_verbosity(level)
         if bars: datasets.enable_progress_bars()
 
+@contextmanager
+def _no_waiting():
+    "Where the hub does not answer, use what was downloaded before at once, instead of after half a minute of retries."
+    import datasets, huggingface_hub.constants as hub
+    url = urlparse(hub.ENDPOINT)
+    try: socket.create_connection((url.hostname, url.port or 443), timeout=3).close(); answers = True
+    except OSError: answers = bool(getproxies())                      # behind a proxy only the library can tell
+    before = datasets.config.HF_HUB_OFFLINE,hub.HF_HUB_OFFLINE
+    if not answers: datasets.config.HF_HUB_OFFLINE = hub.HF_HUB_OFFLINE = True
+    try: yield
+    finally: datasets.config.HF_HUB_OFFLINE,hub.HF_HUB_OFFLINE = before
+
 def _texts(table, name:str, where:str) -> list[str]:
     "One column as a list of texts, '' for a missing one. Raises: TypeError for anything but text."
     values = table.column(name).to_pylist()
@@ -139,7 +153,8 @@ def open_source(source:Source, data_root:str|Path|None=None):
     elif source.path.startswith('local/'):
         raise ValueError(f'{source.name}: {source.path} is not on the hub; set TEXT_EMBEDDING_DATA to a directory that has it')
     else: where = source.path
-    with _quiet() as datasets:
+    on_hub = where==source.path and suffix not in FILES
+    with _quiet() as datasets, _no_waiting() if on_hub else nullcontext():
         try:
             configs = datasets.get_dataset_config_names(where) if source.other_config else []
             config = source.other_config if source.other_config in configs and source.config not in configs else source.config
