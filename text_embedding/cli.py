@@ -235,8 +235,8 @@ def format_report(report:dict) -> str:
 # %% ../nbs/23_cli.ipynb #aed44637
 def docstring_report(model, n:int=1000) -> dict:
     "Retrieval on docstrings that were held out of training: of functions, and of whole packages."
-    from text_embedding.data import docstring_pairs, split_by_package
-    _,functions,packages = split_by_package(docstring_pairs())
+    from text_embedding.training import split_docstrings
+    _,functions,packages = split_docstrings()
     return retrieval_report(model, {k: (d['anchor'][:n], d['positive'][:n]) for k,d in dict(functions=functions, packages=packages).items()})
 
 def pairs_report(model, path:str) -> dict:
@@ -377,9 +377,8 @@ def print_hits(query:str, hits:list):
 
 def docstring_documents() -> list:
     "`package.name: first sentence` of every documented function at hand: what `search --docstrings` looks through."
-    from text_embedding.data import docstring_pairs
-    ds = docstring_pairs()
-    return list(dict.fromkeys(f'{name}: {first}' for name,first in zip(ds['name'], ds['anchor'])))
+    from text_embedding.training import split_docstrings
+    return list(dict.fromkeys(f'{name}: {first}' for ds in split_docstrings() for name,first in zip(ds['name'], ds['anchor'])))
 
 # %% ../nbs/23_cli.ipynb #5762a4e2
 QUICK_QUERIES = ('multiply two matrices', 'read a file line by line', 'draw a histogram')

@@ -25,7 +25,7 @@ __all__ = ['REGISTRY', 'FILES', 'ABBREVIATIONS', 'STARTERS', 'STSB_SPLITS', 'MIX
            'split_sentences', 'title_pairs', 'neighbour_pairs', 'load_stsb', 'eval_sentences', 'drop_leaks',
            'split_by_key', 'docstrings', 'clean_docstring', 'docstring_pair', 'docstring_pairs', 'split_by_package',
            'Ragged', 'TokenizedPairs', 'cache_directory', 'tokenize_pairs', 'read_tokenized', 'slice_edges', 'Walk',
-           'apportion', 'Batch', 'PairStream', 'load_sources']
+           'apportion', 'Batch', 'PairStream']
 
 # %% ../nbs/10_data.ipynb #f8c19480
 @dataclass(frozen=True)
@@ -46,7 +46,6 @@ class Source:
     license:str = 'see the dataset card'
     redistributable:bool = False      # may weights trained on it go out under a permissive licence? (our reading, no legal advice)
 
-# %% ../nbs/10_data.ipynb #208aa57c
 REGISTRY:dict[str, Source] = {}
 
 def register(source:Source) -> Source:
@@ -98,7 +97,7 @@ for _s in [
     Source('news_headlines', 'local/news-headlines', min_rows=20_000, license='not stated'),
 ]: register(_s)
 
-# %% ../nbs/10_data.ipynb #a742bfcc
+# %% ../nbs/10_data.ipynb #cbb9de65
 @contextmanager
 def _quiet():
     "Keep `datasets` from drawing a progress bar per file and from logging what is raised anyway."
@@ -129,7 +128,6 @@ def _texts(table, name:str, where:str) -> list[str]:
     if wrong is not None: raise TypeError(f'{where}: column {name!r} holds {type(values[wrong]).__name__} in row {wrong}; expected text')
     return [v or '' for v in values]
 
-# %% ../nbs/10_data.ipynb #ec74a614
 FILES = {'.parquet':'parquet', '.jsonl':'json', '.json':'json', '.csv':'csv', '.tsv':'csv'}
 
 def data_directory(data_root:str|Path|None=None) -> Path|None:
@@ -173,7 +171,7 @@ def text_keys(texts:Iterable[str]) -> np.ndarray:  # (n,) int64
     "A 64-bit number for each text: equal texts, equal numbers, in every process and on every machine."
     return np.frombuffer(b''.join(hashlib.blake2b(s.encode('utf-8', 'replace'), digest_size=8).digest() for s in texts), dtype='<i8')
 
-# %% ../nbs/10_data.ipynb #fa3ffa0f
+# %% ../nbs/10_data.ipynb #ae294845
 def _check_columns(columns:Iterable[str], wanted:Iterable[str], where:str):
     missing = [c for c in wanted if c not in columns]
     if missing: raise ValueError(f'{where} has no column {", ".join(map(repr, missing))}; its columns are {", ".join(map(repr, columns))}')
@@ -199,7 +197,6 @@ def _read_articles(source:Source, data_root, max_rows:int|None) -> tuple[list[li
         if n>=source.stream or (max_rows and len(titles)>=max_rows): break
     return list(out),titles,n
 
-# %% ../nbs/10_data.ipynb #e9998107
 def _find(name:str) -> Source:
     if name in REGISTRY: return REGISTRY[name]
     if Path(name).suffix.lower() in FILES: return _file_source(name)
@@ -220,7 +217,20 @@ def _keep(norms:list[list[str]]) -> tuple[np.ndarray, dict]:
         else: seen.add(row); kept.append(i)
     return np.array(kept, dtype=np.int64),n
 
-# %% ../nbs/10_data.ipynb #6054dcc2
+def _columns(dataset:Dataset, *names:str) -> dict[str, list]:
+    "Columns as plain lists, those of `names` that are there."
+    names = [n for n in names if n in dataset.column_names]
+    table = dataset.select_columns(names).with_format('arrow')[:] if len(dataset) else None
+    return {n: table.column(n).to_pylist() if len(dataset) else [] for n in names}
+
+def _share(keys:np.ndarray, seed:int) -> np.ndarray:
+    "A number in [0, 1) for each key; equal keys get equal numbers."
+    x = np.asarray(keys).astype(np.uint64) ^ np.uint64((seed*0x9E3779B97F4A7C15 + 0x632BE59BD9B4E019) % 2**64)
+    with np.errstate(over='ignore'):
+        for m in (0xBF58476D1CE4E5B9, 0x94D049BB133111EB): x = (x ^ (x >> np.uint64(30))) * np.uint64(m)
+    return (x >> np.uint64(11)) / 2**53
+
+# %% ../nbs/10_data.ipynb #b5966dd9
 def load_and_count(
     source:str|Source,                # a name in `REGISTRY`, a `Source`, or a .parquet, .jsonl, .csv or .tsv file
     data_root:str|Path|None=None,     # directory in hub layout that stands in front of the hub
@@ -247,7 +257,6 @@ def load_and_count(
     data = dict(zip(('anchor','positive','negative'), columns), key=key, positive_key=positive_key)
     return Dataset.from_dict(data),dict(source=source.name, rows=n, **dropped, kept=len(kept))
 
-# %% ../nbs/10_data.ipynb #a1694153
 def load_pairs(source:str|Source, data_root:str|Path|None=None, max_rows:int|None=None, seed:int=0) -> Dataset:
     "The pairs of `load_and_count`, with the counts in the log."
     from loguru import logger
@@ -319,21 +328,6 @@ def load_stsb(split:str='validation', data_root:str|Path|None=None) -> dict:
     genre = [g for g,n in zip(('captions','forums','news'), counts) for _ in range(n)]
     return dict(sentence1=list(rows['sentence1']), sentence2=list(rows['sentence2']), score=np.array(rows['score'], dtype=np.float64), genre=genre)
 
-# %% ../nbs/10_data.ipynb #ecfee2cb
-def _columns(dataset:Dataset, *names:str) -> dict[str, list]:
-    "Columns as plain lists, those of `names` that are there."
-    names = [n for n in names if n in dataset.column_names]
-    table = dataset.select_columns(names).with_format('arrow')[:] if len(dataset) else None
-    return {n: table.column(n).to_pylist() if len(dataset) else [] for n in names}
-
-def _share(keys:np.ndarray, seed:int) -> np.ndarray:
-    "A number in [0, 1) for each key; equal keys get equal numbers."
-    x = np.asarray(keys).astype(np.uint64) ^ np.uint64((seed*0x9E3779B97F4A7C15 + 0x632BE59BD9B4E019) % 2**64)
-    with np.errstate(over='ignore'):
-        for m in (0xBF58476D1CE4E5B9, 0x94D049BB133111EB): x = (x ^ (x >> np.uint64(30))) * np.uint64(m)
-    return (x >> np.uint64(11)) / 2**53
-
-# %% ../nbs/10_data.ipynb #12b2d587
 def eval_sentences(data_root:str|Path|None=None) -> set[str]:
     "The normalised sentences of STS-B validation and test, which no training row may contain."
     stsb = [load_stsb(split, data_root) for split in ('validation','test')]
@@ -356,7 +350,7 @@ def split_by_key(dataset:Dataset, fraction:float=0.05, seed:int=0) -> tuple[Data
     held = _share(_columns(dataset, 'key')['key'], seed)<fraction
     return dataset.select(np.flatnonzero(~held)),dataset.select(np.flatnonzero(held))
 
-# %% ../nbs/10_data.ipynb #a0388f58
+# %% ../nbs/10_data.ipynb #6cbcce8a
 DOCUMENTED = '''torch numpy scipy matplotlib pandas sympy networkx sklearn skimage statsmodels seaborn datasets huggingface_hub tokenizers safetensors
     tqdm loguru mpmath PIL fsspec pyarrow IPython ipywidgets ipykernel traitlets prompt_toolkit pygments jinja2 markupsafe tornado rich click typer
     fontTools dateutil packaging filelock setuptools psutil httpx httpcore anyio aiohttp yarl requests urllib3 yaml xxhash dill multiprocess
@@ -379,7 +373,6 @@ def docstrings(package:str) -> Iterable[tuple[str, str]]:
                 module = '.'.join(p for p in (package, *module.split('.')) if p!='__init__')
                 yield from _walk(tree, module)
 
-# %% ../nbs/10_data.ipynb #4a4af65b
 def _package_directories(package:str) -> list[Path]:
     if package=='stdlib': return [Path(sysconfig.get_paths()['stdlib'])]
     spec = find_spec(package)
@@ -403,7 +396,6 @@ def _added(call:ast.Call):
     name = '.'.join(str(a.value) if isinstance(a, ast.Constant) else ast.unparse(a) for a in call.args[:-1])
     if isinstance(doc, ast.Constant) and isinstance(doc.value, str): yield name,doc.value
 
-# %% ../nbs/10_data.ipynb #a5bb27e5
 _section = re.compile(r'(examples?|references?|see also|notes?|parameters|other parameters|args|arguments|keyword arg(ument)?s|returns?|raises|yields|attributes|methods|shape|warnings?|warns|inputs|outputs?|usage)\s*:{0,2}$', re.I)
 _dropped = re.compile(r'(examples?|references?|see also|methods|usage|shape)\b', re.I)
 _block = re.compile(r'\.\. *(versionadded|versionchanged|deprecated|math|code|code-block|image|plot|index|autosummary|ipython|testcode|testoutput|testsetup|doctest|figure|seealso|table|list-table|jupyter|include|autofunction|autoclass|automethod|currentmodule|module|_|\[)')
@@ -571,7 +563,6 @@ def _write(path:Path, columns:dict[str, Ragged], keys:dict[str, np.ndarray]):
         os.replace(temp, path)
     finally: temp.unlink(missing_ok=True)
 
-# %% ../nbs/10_data.ipynb #aa5c4d73
 def read_tokenized(path:str|Path) -> TokenizedPairs:
     "Map a file that `tokenize_pairs` wrote: numpy arrays on the file itself, nothing is copied."
     import pyarrow as pa
@@ -582,7 +573,7 @@ def read_tokenized(path:str|Path) -> TokenizedPairs:
     negative = ragged('negative') if 'negative' in batch.schema.names else None
     return TokenizedPairs(ragged('anchor'), ragged('positive'), negative, get('key').to_numpy(), get('positive_key').to_numpy(), Path(path))
 
-# %% ../nbs/10_data.ipynb #2f1c6925
+# %% ../nbs/10_data.ipynb #f26f9e64
 def slice_edges(
     lengths:np.ndarray,       # (2 or 3, n) tokens of each text of each row
     batch_size:int,           # pairs in a slice, at most
@@ -644,6 +635,20 @@ def apportion(share:np.ndarray, n:int) -> np.ndarray:  # int64, sums to n
     while count.sum()>n: count[np.argmax(np.where(count>1, count-exact, -np.inf))] -= 1
     return count
 
+def _check_stream(sources, weights, batch_size, token_budget, single_source):
+    if not sources: raise ValueError('PairStream needs at least one source')
+    if empty:=[k for k,v in sources.items() if not len(v)]: raise ValueError(f'no pairs in {", ".join(empty)}')
+    if set(weights)!=set(sources): raise ValueError(f'weights are for {sorted(weights)}, sources are {sorted(sources)}; give one weight for each source')
+    if min(weights.values())<0 or max(weights.values())<=0: raise ValueError(f'weights={weights}: none may be below 0, one must be above')
+    if batch_size<1: raise ValueError(f'batch_size={batch_size} must be at least 1')
+    if token_budget and not single_source: raise ValueError('token_budget needs single_source=True: a mixed batch has a fixed number of pairs')
+
+def _stack(parts:list[tuple[Tensor, Tensor]], pad_id:int) -> tuple[Tensor, Tensor]:
+    "Padded parts of different width below each other."
+    width = max(ids.shape[1] for ids,_ in parts)
+    fill = lambda x,value: torch.nn.functional.pad(x, (0, width-x.shape[1]), value=value)
+    return torch.cat([fill(ids, pad_id) for ids,_ in parts]),torch.cat([fill(mask, False) for _,mask in parts])
+
 # %% ../nbs/10_data.ipynb #bb47f1c7
 @dataclass
 class Batch:
@@ -667,21 +672,6 @@ class Batch:
         move = lambda part: part and tuple(x.to(device, non_blocking=True) for x in part)
         return Batch(move(self.anchor), move(self.positive), move(self.negative),
             self.anchor_keys.to(device, non_blocking=True), self.positive_keys.to(device, non_blocking=True), self.source)
-
-# %% ../nbs/10_data.ipynb #e76e2aef
-def _check_stream(sources, weights, batch_size, token_budget, single_source):
-    if not sources: raise ValueError('PairStream needs at least one source')
-    if empty:=[k for k,v in sources.items() if not len(v)]: raise ValueError(f'no pairs in {", ".join(empty)}')
-    if set(weights)!=set(sources): raise ValueError(f'weights are for {sorted(weights)}, sources are {sorted(sources)}; give one weight for each source')
-    if min(weights.values())<0 or max(weights.values())<=0: raise ValueError(f'weights={weights}: none may be below 0, one must be above')
-    if batch_size<1: raise ValueError(f'batch_size={batch_size} must be at least 1')
-    if token_budget and not single_source: raise ValueError('token_budget needs single_source=True: a mixed batch has a fixed number of pairs')
-
-def _stack(parts:list[tuple[Tensor, Tensor]], pad_id:int) -> tuple[Tensor, Tensor]:
-    "Padded parts of different width below each other."
-    width = max(ids.shape[1] for ids,_ in parts)
-    fill = lambda x,value: torch.nn.functional.pad(x, (0, width-x.shape[1]), value=value)
-    return torch.cat([fill(ids, pad_id) for ids,_ in parts]),torch.cat([fill(mask, False) for _,mask in parts])
 
 # %% ../nbs/10_data.ipynb #d3dce9ed
 class PairStream:
@@ -726,24 +716,3 @@ class PairStream:
         columns = [_stack([p[i] for p in padded if len(p)>i], self.pad_id) for i in range(max(map(len, padded)))]   # a mixed batch has fewer negatives than pairs
         keys = [torch.from_numpy(np.concatenate([getattr(self.sources[k], c)[rows] for k,rows in taken])) for c in ('keys','positive_keys')]
         return Batch(*columns[:2], columns[2] if len(columns)==3 else None, *keys, taken[0][0] if self.single_source else 'mixed')
-
-# %% ../nbs/10_data.ipynb #c2bf978d
-def load_sources(
-    sources:Iterable[str|Source],        # names, `Source`s or files
-    tokenizer:Tokenizer,
-    data_root:str|Path|None=None,
-    max_length:int=128,                  # tokens; longer texts are cut
-    max_rows:int|None=None,              # of each source
-    seed:int=0,
-    cache_dir:str|Path|None=None,
-    held_out:Iterable[str]|None=None,    # texts no row may contain; `eval_sentences()` where None
-) -> dict[str, TokenizedPairs]:
-    "Load, drop leaks, tokenise: everything a `PairStream` needs, by source name."
-    from loguru import logger
-    held_out,out = eval_sentences(data_root) if held_out is None else held_out,{}
-    for s in sources:
-        pairs,leaks = drop_leaks(load_pairs(s, data_root, max_rows, seed), held_out)
-        name = s.name if isinstance(s, Source) else Path(s).stem
-        if leaks: logger.info('{}: {:,} rows with an evaluation sentence dropped', name, leaks)
-        out[name] = tokenize_pairs(pairs, tokenizer, max_length, cache_dir)
-    return out
