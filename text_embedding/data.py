@@ -244,7 +244,7 @@ def load_and_count(
     groups = None
     if source.transform=='pairs': columns,n = _read_table(source, data_root)
     else: columns,groups,n = _read_articles(source, data_root, max_rows)
-    least = min(source.min_rows, max_rows or source.min_rows) if groups else source.min_rows
+    least = min(source.min_rows, source.stream, max_rows or source.stream) if groups else source.min_rows
     if n<least: raise ValueError(f'{source.name} ({source.path}) has {n:,} rows, expected at least {source.min_rows:,}: an incomplete download?')
     columns = [[' '.join(x.split()) for x in c] for c in columns]
     norms = [[normalized(x) for x in c] for c in columns]
