@@ -95,6 +95,7 @@ def add_data_options(p):
     g.add_argument('--max-wiki-samples', type=int, metavar='N', help='articles read of Wikipedia')
     g.add_argument('--data-root', metavar='DIR', help='local directory in hub layout, used before the hub')
     g.add_argument('--max-rows', type=int, metavar='N', help='rows kept of each source')
+    g.add_argument('--cache-dir', metavar='DIR', help='tokenised data, shared by runs that name the same one; default: in the output directory')
 
 # %% ../nbs/23_cli.ipynb #e4c7d153
 def add_optimizer_options(p):

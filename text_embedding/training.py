@@ -24,7 +24,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .checkpoint import load_checkpoint, load_training_state, save_checkpoint
-from .data import (MIX, REGISTRY, Batch, PairStream, docstring_pairs, drop_leaks, eval_sentences, load_and_count, load_stsb,
+from .data import (MIX, REGISTRY, Batch, PairStream, data_directory, docstring_pairs, drop_leaks, eval_sentences, load_and_count, load_stsb,
     split_by_package, tokenize_pairs)
 from .evaluation import evaluate_retrieval, sts_scores
 from .lesson import COLORS
@@ -55,7 +55,7 @@ def pick_precision(device:torch.device, precision:str='auto') -> str:
 # %% ../nbs/15_training.ipynb #a36ff341
 RECIPES = dict(
     static   =dict(batch_size=1024, learning_rate=2e-2, weight_decay=0.0, max_steps=1000, max_length=64),
-    tiny     =dict(batch_size=1024, learning_rate=1e-3, weight_decay=0.01, max_steps=600, max_length=64),
+    tiny     =dict(batch_size=512, learning_rate=3e-4, weight_decay=0.01, max_steps=600, max_length=64),
     encoder  =dict(batch_size=1024, learning_rate=5e-4, weight_decay=0.01, max_steps=20_000, max_length=128),
     ada_small=dict(batch_size=1024, learning_rate=5e-4, weight_decay=0.01, max_steps=20_000, max_length=128),
     baseline =dict(batch_size=1024, learning_rate=3e-4, weight_decay=0.01, max_steps=20_000, max_length=128),
@@ -190,11 +190,14 @@ def retrieval_judge(held_out, n:int=1000):
 
 # %% ../nbs/15_training.ipynb #da737330
 def choose_sources(config:TrainConfig) -> dict:
-    "Source name (or file) -> mixing weight."
-    sources = dict(config.datasets or {})
-    sources |= {f: 1.0 for f in config.train_file}
-    if sources: return sources
-    return dict(MIX) if config.data_root or os.environ.get('TEXT_EMBEDDING_DATA') else dict(docstrings=1.0)
+    "Source name (or file) -> mixing weight. Sources that only a local directory has are left out, with a warning, where there is none."
+    root = data_directory(config.data_root)
+    sources = dict(config.datasets or {}) | {f: 1.0 for f in config.train_file} or dict(MIX if root else dict(docstrings=1.0))
+    paths = {n: REGISTRY[n].path for n in sources if n in REGISTRY}
+    absent = [n for n,p in paths.items() if p.startswith('local/') and not (root and (root/p).is_dir())]
+    if absent and len(absent) < len(sources): logger.warning('{} not on the hub and not in the data root: left out', ', '.join(absent))
+    else: absent = []                                  # nothing else to train on: loading says what is missing
+    return {n: w for n,w in sources.items() if n not in absent}
 
 def load_source_pairs(name:str, config:TrainConfig, leaks:set) -> tuple:
     "Pairs of one source without rows that hold an evaluation sentence: (dataset, row counts)."
@@ -227,10 +230,9 @@ def split_docstrings(packages:tuple=(), max_rows:int|None=None) -> tuple:
     "(training pairs, held-out functions, held-out packages), read once per process."
     return split_by_package(docstring_pairs(packages or None, max_rows))
 
-def gather_pairs(config:TrainConfig) -> tuple:
+def gather_pairs(sources:dict, config:TrainConfig) -> tuple:
     "All sources without leaks: ({name: pairs}, {name: judge}, {name: row counts}). STS-B dev judges where it can be had, held-out docstrings where those are trained on."
     pairs,judges,report,leaks = {},{},{},set()
-    sources = choose_sources(config)
     if set(sources)-{'docstrings'} or config.data_root or os.environ.get('TEXT_EMBEDDING_DATA'):
         try:
             judges['stsb_dev'] = sts_judge(load_stsb('validation', config.data_root))
@@ -249,14 +251,15 @@ def gather_pairs(config:TrainConfig) -> tuple:
 # %% ../nbs/15_training.ipynb #a98c9a30
 def prepare_data(config:TrainConfig, tokenizer:Tokenizer|None=None) -> TrainingData:
     "Load, clean, tokenise once, and choose the judges."
-    pairs,judges,report = gather_pairs(config)
+    sources = choose_sources(config)
+    pairs,judges,report = gather_pairs(sources, config)
     model_config = model_config_for(config)
     if tokenizer is None: tokenizer = Tokenizer.load(config.tokenizer) if config.tokenizer else train_tokenizer(pairs, config, model_config)
     cache = Path(config.cache_dir or Path(config.output_dir)/'cache')
     max_length = min(config.max_length, model_config.max_seq_len)
     label = lambda name: f'file {config.train_file.index(name)}' if name in config.train_file else name  # the order of batches must not hang on where a file lies
     tokenized = {label(n): tokenize_pairs(ds, tokenizer, max_length, cache) for n,ds in pairs.items()}
-    stream = PairStream(tokenized, {label(n): w for n,w in choose_sources(config).items()}, batch_size=config.batch_size, seed=config.seed, pad_id=tokenizer.pad_id)
+    stream = PairStream(tokenized, {label(n): w for n,w in sources.items()}, batch_size=config.batch_size, seed=config.seed, pad_id=tokenizer.pad_id)
     return TrainingData(tokenizer, stream, judges, report)
 
 # %% ../nbs/15_training.ipynb #cc31a7b1
