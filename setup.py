@@ -9,7 +9,7 @@ parser = ConfigParser(delimiters=['='])
 parser.read('settings.ini', encoding='utf-8')
 cfg = parser['DEFAULT']
 extras = {name.removesuffix('_requirements'): shlex.split(cfg[name]) for name in cfg if name.endswith('_requirements')}
-extras['dev'] += extras['eval']
+extras['dev'] += extras['eval'] + extras['tensorboard']
 
 setup(
     name=cfg['lib_name'], version=cfg['version'], description=cfg['description'], keywords=cfg['keywords'],

@@ -66,7 +66,7 @@ if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument('do', choices=['build', 'export', 'run', 'try', 'png']); p.add_argument('names', nargs='+')
     p.add_argument('--flags', default='', help='flags of cells to run that are normally skipped, e.g. "hub slow"')
-    p.add_argument('--src', default='/tmp/nbsrc'); p.add_argument('--out', default='/tmp/nbpng')
+    p.add_argument('--src', default='.', help='folder of the py:percent sources'); p.add_argument('--out', default='outputs/pictures')
     a = p.parse_args(); os.chdir(ROOT)
     for n in a.names:
         if a.do=='try': run(Path(n), a.flags, store=False); continue

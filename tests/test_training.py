@@ -95,3 +95,11 @@ def test_train_file_formats_agree(pairs_file, tmp_path):
         cli('train', '--preset', 'static', '--train-file', f, '--output-dir', out, *SMALL)
         got.append(load_file(out/'last/model.safetensors')['token_embedding.weight'])
     assert torch.equal(got[0], got[1]) and torch.equal(got[0], got[2])
+
+
+def test_tensorboard_files(pairs_file, tmp_path):
+    pytest.importorskip('tensorboard')
+    cli('train', *options(tmp_path, pairs_file, 'static'), '--output-dir', tmp_path/'run', '--tensorboard')
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    events = EventAccumulator(str(tmp_path/'run/tensorboard')); events.Reload()
+    assert [round(e.value, 4) for e in events.Scalars('loss')]==[round(l, 4) for l in losses(tmp_path/'run')]

@@ -112,6 +112,7 @@ def add_optimizer_options(p):
     g.add_argument('--warmup', type=float, metavar='X', help='share of the steps spent warming up (default: 0.05)')
     g.add_argument('--schedule', choices=['linear', 'cosine', 'constant'], help='after the warm-up (default: linear)')
     g.add_argument('--temperature', type=float, metavar='X', help='divides the cosines in the loss (default: 0.05)')
+    g.add_argument('--hard-negatives', action=argparse.BooleanOptionalAction, help='use the negatives of sources that have them; default: yes')
     g.add_argument('--max-grad-norm', type=float, metavar='X', help='longer gradients are cut to this (default: 1.0)')
 
 # %% ../nbs/23_cli.ipynb #1eda29b3
