@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['COMMANDS', 'MODEL_FLAGS', 'QUICK_START', 'TRAIN_EXAMPLES', 'QUICK_QUERIES', 'fail', 'Parser', 'wide', 'make_parser',
-           'main', 'log_plainly', 'parse_sources', 'add_model_options', 'add_data_options', 'add_optimizer_options',
-           'add_machine_options', 'train_config', 'given_fields', 'read_config', 'fits', 'run_train', 'add_train',
-           'retrieval_report', 'format_report', 'docstring_report', 'pairs_report', 'add_model', 'add_evaluate',
-           'run_evaluate', 'load', 'read_texts', 'check_output', 'write_vectors', 'add_encode', 'run_encode',
-           'add_similarity', 'add_search', 'run_search', 'print_hits', 'docstring_documents', 'show_quick_start']
+           'main', 'log_plainly', 'parse_sources', 'add_model_options', 'add_data_options', 'add_prepared_options',
+           'add_optimizer_options', 'add_machine_options', 'train_config', 'given_fields', 'read_config', 'fits',
+           'run_train', 'add_train', 'run_prepare', 'add_prepare', 'retrieval_report', 'format_report',
+           'docstring_report', 'pairs_report', 'add_model', 'add_evaluate', 'run_evaluate', 'stsb_report', 'load',
+           'read_texts', 'check_output', 'write_vectors', 'add_encode', 'run_encode', 'add_similarity', 'add_search',
+           'run_search', 'print_hits', 'docstring_documents', 'show_quick_start']
 
 # %% ../nbs/23_cli.ipynb #bc5c930a
 import argparse, json, math, os, sys
@@ -97,12 +98,19 @@ def add_data_options(p):
     g.add_argument('--max-rows', type=int, metavar='N', help='rows kept of each source')
     g.add_argument('--cache-dir', metavar='DIR', help='tokenised data, shared by runs that name the same one; default: in the output directory')
 
+def add_prepared_options(p):
+    "What was prepared, and what to keep out of it."
+    g = p.add_argument_group('prepared data')
+    g.add_argument('--prepared', metavar='DIR', help='made by `text-embedding prepare`: needs no data root and no network')
+    g.add_argument('--held-out', type=int, metavar='N', help='pairs of each source to hold out; their loss is logged (default: 0)')
+
 # %% ../nbs/23_cli.ipynb #e4c7d153
 def add_optimizer_options(p):
     "How to train."
     g = p.add_argument_group('optimization')
     g.add_argument('--max-steps', type=int, metavar='N', help='optimizer steps')
     g.add_argument('--num-epochs', type=float, metavar='X', help='passes over the data; overrides --max-steps')
+    g.add_argument('--max-seconds', type=float, metavar='X', help='save and stop after this long; --resume-from goes on')
     g.add_argument('--batch-size', type=int, metavar='N', help='pairs that see each other as negatives')
     g.add_argument('--grad-accum-steps', type=int, metavar='N', help='batches per optimizer step, adds no negatives (default: 1)')
     g.add_argument('--optimizer', choices=['adamw', 'muon'], help='muon: Muon for hidden matrices, AdamW for the rest (default: adamw)')
@@ -137,11 +145,12 @@ QUICK_START = dict(preset='static', datasets=dict(docstrings=1.0), max_steps=300
 def train_config(args:dict):
     "(TrainConfig, folder to resume from or None, quick start?) of the given options: they override the file, which overrides the resumed run."
     from text_embedding.checkpoint import load_training_state
-    from text_embedding.training import TrainConfig, check_same_run, model_config_for
+    from text_embedding.training import TrainConfig, check_same_run, model_config_for, read_card
     given = dict(args)
     resumed,quick,file = given.pop('resume_from', None),given.pop('quick_start', False),given.pop('config', None)
     base = load_training_state(resumed)['config'] if resumed else QUICK_START if quick else {}
     said = read_config(file) if file else {}
+    if not resumed and (there := given.get('prepared', said.get('prepared'))): base = base | dict(preset=read_card(there)['preset'])   # the design it was made for
     said |= given_fields(given, base | said)
     config = TrainConfig.from_dict(base | said).resolve()
     model_config_for(config)                                # a shape that cannot be is said now, not after the data was read
@@ -207,11 +216,39 @@ def add_train(sub):
     p.add_argument('--quick-start', action='store_true', help='train on the docstrings of the installed packages, compare with BM25, answer three searches')
     p.add_argument('--preset', metavar='NAME', help='static, tiny, encoder, ada_small or baseline (default: static)')
     p.add_argument('--config', metavar='FILE', help='JSON file of TrainConfig fields; options given here override it')
-    for add in (add_model_options, add_data_options, add_optimizer_options, add_machine_options): add(p)
+    for add in (add_model_options, add_data_options, add_prepared_options, add_optimizer_options, add_machine_options): add(p)
     p.set_defaults(run=run_train)
     return p
 
 COMMANDS.append(add_train)
+
+# %% ../nbs/23_cli.ipynb #55f089aa
+def run_prepare(args):
+    "`text-embedding prepare`."
+    import tempfile
+    from text_embedding.training import CARD, gather_data, save_prepared
+    given = {k: v for k,v in vars(args).items() if k not in ('run', 'command', 'overwrite')}
+    out = Path(given['output_dir'])
+    if (out/CARD).exists() and not getattr(args, 'overwrite', False): raise FileExistsError(f'{out} already holds prepared data; choose another output directory, or pass --overwrite')
+    with tempfile.TemporaryDirectory() as cache:
+        config,_,_ = train_config(dict(cache_dir=cache) | given)
+        data = gather_data(config)
+        size = save_prepared(data, out)
+    print(f'{sum(map(len, data.pairs.values())):,} pairs of {len(data.pairs)} source(s), {data.max_length} tokens a text at most, {size/1e6:.1f} MB in {out}\ntrain with: text-embedding train --prepared {out}')
+
+def add_prepare(sub):
+    "Options of `prepare`: those of `train` that decide about the data."
+    p = sub.add_parser('prepare', help='tokenise data once, to train where there is none', argument_default=argparse.SUPPRESS,
+        description='Read, clean and tokenise the training data once, into a directory that `train --prepared` opens\non a machine without data or network. The judges\' sentences are in it: do not publish it.')
+    p.add_argument('--preset', metavar='NAME', help='the design to prepare for: vocabulary, length, whether texts end in [EOS] (default: static)')
+    p.add_argument('--config', metavar='FILE', help='JSON file of TrainConfig fields; options given here override it')
+    for add in (add_model_options, add_data_options): add(p)
+    g = p.add_argument_group('output')
+    g.add_argument('--output-dir', metavar='DIR', required=True, help='gets tokenizer.json, a file of ids per source, the judges\' data and prepared.json')
+    g.add_argument('--overwrite', action='store_true', help='replace what was prepared there')
+    p.set_defaults(run=run_prepare)
+
+COMMANDS.append(add_prepare)
 
 # %% ../nbs/23_cli.ipynb #14c6e648
 def retrieval_report(model, held_out:dict) -> dict:  # name -> dict(n, model, bm25); bm25 is None where bm25s is not installed
@@ -254,10 +291,10 @@ def add_model(p):
 
 def add_evaluate(sub):
     "Options of `evaluate`."
-    p = sub.add_parser('evaluate', help='score a model on STS-B, on docstrings or on your own pairs', description='Score a model. Scores of STS-B are x 100, those of retrieval between 0 and 1.')
+    p = sub.add_parser('evaluate', help='score a model on STS-B, contrast triplets, docstrings or your own pairs', description='Score a model. Scores of STS-B and contrast are x 100, those of retrieval between 0 and 1.')
     add_model(p)
     g = p.add_mutually_exclusive_group()
-    g.add_argument('--task', choices=['stsb', 'docstrings'], default='stsb', help='STS-B dev and test, or docstrings held out of training (default: stsb)')
+    g.add_argument('--task', choices=['stsb', 'contrast', 'docstrings'], default='stsb', help='STS-B dev and test, triplets that need word order and negation, or docstrings held out of training (default: stsb)')
     g.add_argument('--pairs', metavar='FILE', help='parquet, JSONL or CSV of anchor, positive: does each anchor find its positive?')
     p.add_argument('--data-root', metavar='DIR', help='local directory in hub layout, used before the hub')
     p.add_argument('--json', action='store_true', help='print one JSON object')
@@ -268,16 +305,25 @@ COMMANDS.append(add_evaluate)
 # %% ../nbs/23_cli.ipynb #9a89fd21
 def run_evaluate(args):
     "`text-embedding evaluate`."
-    from text_embedding.data import load_stsb
-    from text_embedding.evaluation import evaluate_sts, format_sts
+    from text_embedding.evaluation import contrast_sentences, contrast_triplets, evaluate_contrast, format_contrast, format_slices, format_sts
     model = load(args)
     retrieval = args.pairs or args.task=='docstrings'
     if args.pairs: result = pairs_report(model, args.pairs)
     elif retrieval: result = docstring_report(model)
-    else: result = {name: evaluate_sts(model.encode, load_stsb(split, args.data_root)) for name,split in dict(dev='validation', test='test').items()}
+    elif args.task=='contrast': result = evaluate_contrast(model.encode, contrast_triplets(contrast_sentences(args.data_root)))
+    else: result = {name: stsb_report(model, split, args.data_root) for name,split in dict(dev='validation', test='test').items()}
     if args.json: print(json.dumps(result))
     elif retrieval: print(format_report(result))
-    else: print('\n'.join(f'STS-B {name:4} {format_sts(r)}' for name,r in result.items()))
+    elif args.task=='contrast': print(format_contrast(result))
+    else: print('\n'.join(f'STS-B {name:4} {format_sts(r)}\n{format_slices(r["slices"])}' for name,r in result.items()))
+
+def stsb_report(model, split:str, data_root=None) -> dict:
+    "What `evaluate_sts` returns, and `slices`: the same by length and by word overlap."
+    from text_embedding.data import load_stsb
+    from text_embedding.evaluation import evaluate_scores, slices, sts_scores
+    data = load_stsb(split, data_root)
+    scores = sts_scores(model.encode, data)
+    return evaluate_scores(scores, data['score'], data['genre']) | dict(slices=slices(scores, data))
 
 def load(args):
     "The model that `--model` names."

@@ -4,7 +4,7 @@
 
 # %% ../nbs/10_data.ipynb #124cd6c8
 from __future__ import annotations
-import ast,gc,hashlib,inspect,os,re,socket,sys,sysconfig,zlib
+import ast,gc,hashlib,inspect,os,re,socket,sys,sysconfig,zipfile,zlib
 from contextlib import contextmanager,nullcontext
 from dataclasses import dataclass,replace
 from importlib.util import find_spec
@@ -24,8 +24,9 @@ __all__ = ['REGISTRY', 'FILES', 'ABBREVIATIONS', 'STARTERS', 'STSB_SPLITS', 'MIX
            'data_directory', 'open_source', 'normalized', 'text_keys', 'load_and_count', 'load_pairs', 'linked_keys',
            'split_sentences', 'title_pairs', 'neighbour_pairs', 'load_stsb', 'eval_sentences', 'drop_leaks',
            'split_by_key', 'docstrings', 'clean_docstring', 'docstring_pair', 'docstring_pairs', 'split_by_package',
-           'Ragged', 'TokenizedPairs', 'cache_directory', 'tokenize_pairs', 'read_tokenized', 'slice_edges', 'Walk',
-           'apportion', 'Batch', 'PairStream']
+           'Ragged', 'TokenizedPairs', 'cache_directory', 'tokenize_pairs', 'read_tokenized', 'first_seen',
+           'pack_pairs', 'unpack_pairs', 'hold_out', 'slice_edges', 'Walk', 'apportion', 'Batch', 'batch_of',
+           'PairStream']
 
 # %% ../nbs/10_data.ipynb #f8c19480
 @dataclass(frozen=True)
@@ -244,7 +245,7 @@ def load_and_count(
     groups = None
     if source.transform=='pairs': columns,n = _read_table(source, data_root)
     else: columns,groups,n = _read_articles(source, data_root, max_rows)
-    least = min(source.min_rows, source.stream, max_rows or source.stream) if groups else source.min_rows
+    least = 0 if groups and max_rows and len(groups)>=max_rows else min(source.min_rows, source.stream, max_rows or source.stream) if groups else source.min_rows   # 0: read enough
     if n<least: raise ValueError(f'{source.name} ({source.path}) has {n:,} rows, expected at least {source.min_rows:,}: an incomplete download?')
     columns = [[' '.join(x.split()) for x in c] for c in columns]
     norms = [[normalized(x) for x in c] for c in columns]
@@ -481,7 +482,7 @@ def split_by_package(
 @dataclass(frozen=True)
 class Ragged:
     "Rows of different lengths, end to end: row i is `ids[offsets[i]:offsets[i+1]]`."
-    ids:np.ndarray      # (total,) int32
+    ids:np.ndarray      # (total,) int32, or uint16 where it was packed
     offsets:np.ndarray  # (n+1,) int64
     def __len__(self): return len(self.offsets)-1
     def __getitem__(self, i:int) -> np.ndarray: return self.ids[self.offsets[i]:self.offsets[i+1]]
@@ -520,6 +521,11 @@ class TokenizedPairs:
     @property
     def lengths(self) -> np.ndarray:  # (n,) of the longest text in each row
         return np.max([p.lengths for p in self.parts], axis=0)
+
+    def take(self, rows:np.ndarray) -> TokenizedPairs:
+        "Some rows, copied, in the order given."
+        parts = [p.take(rows) for p in self.parts]
+        return TokenizedPairs(*parts, *[None]*(3-len(parts)), self.keys[rows], self.positive_keys[rows])
 
 # %% ../nbs/10_data.ipynb #13db8273
 def cache_directory(cache_dir:str|Path|None=None) -> Path:
@@ -572,6 +578,48 @@ def read_tokenized(path:str|Path) -> TokenizedPairs:
     ragged = lambda c: Ragged(get(c).values.to_numpy(), get(c).offsets.to_numpy())
     negative = ragged('negative') if 'negative' in batch.schema.names else None
     return TokenizedPairs(ragged('anchor'), ragged('positive'), negative, get('key').to_numpy(), get('positive_key').to_numpy(), Path(path))
+
+# %% ../nbs/10_data.ipynb #44893728
+def first_seen(keys:np.ndarray) -> np.ndarray:  # (n,) int64
+    "Number values 0, 1, 2, ... in the order of their first appearance: the same rows stay equal."
+    _,first,which = np.unique(keys, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[which]
+
+def _least(x:np.ndarray) -> np.ndarray:
+    "The same numbers in the smallest unsigned type that holds them."
+    return x.astype(np.min_scalar_type(int(x.max(initial=0))))
+
+def pack_pairs(path:str|Path, pairs:TokenizedPairs) -> Path:
+    "Write pairs as one small .npz file of numpy arrays, to train where there is no text. Keys are numbered anew, and stay equal where they were."
+    arrays = dict(key=_least(first_seen(pairs.keys)), positive_key=_least(first_seen(pairs.positive_keys)))
+    for name,part in zip(_trip, pairs.parts): arrays |= {name: _least(part.ids), f'{name}_lengths': _least(part.lengths)}
+    path = Path(path).with_suffix('.npz')
+    np.savez_compressed(path, **arrays)
+    return path
+
+def unpack_pairs(path:str|Path) -> TokenizedPairs:
+    "Pairs that `pack_pairs` wrote, in memory. Raises ValueError for a file that is none or is damaged."
+    try:
+        with np.load(path, allow_pickle=False) as f: arrays = {k: f[k] for k in f.files}
+        keys = [arrays[k].astype(np.int64) for k in ('key','positive_key')]
+        ragged = lambda c: Ragged(arrays[c], np.concatenate([[0], np.cumsum(arrays[f'{c}_lengths'], dtype=np.int64)]))
+        return TokenizedPairs(*map(ragged, _trip[:2]), ragged('negative') if 'negative' in arrays else None, *keys, Path(path))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as e:
+        raise ValueError(f'{Path(path).name} is missing, or not a whole file of packed pairs; pack it again') from e
+
+# %% ../nbs/10_data.ipynb #ac108e01
+def hold_out(
+    pairs:TokenizedPairs,
+    n:int,                  # about this many; at most half of the pairs
+    seed:int|tuple=0,
+) -> tuple[np.ndarray, np.ndarray]:  # rows to train on, rows held out
+    "Split off about `n` pairs; pairs of one key stay on one side."
+    group = first_seen(pairs.keys)
+    n,size = min(n, len(group)//2),np.bincount(group)
+    order = np.random.default_rng(seed).permutation(len(size))                       # groups, shuffled
+    order = order[size[order]<=n]                                                    # one that is too large stays in training
+    held = np.isin(group, order[:int(np.searchsorted(size[order].cumsum(), n, side='right'))])
+    return np.flatnonzero(~held),np.flatnonzero(held)
 
 # %% ../nbs/10_data.ipynb #f26f9e64
 def slice_edges(
@@ -667,11 +715,21 @@ class Batch:
     def n_tokens(self) -> int: return int(sum(mask.sum() for _,mask in self.parts))   # real ones
     @property
     def n_padded(self) -> int: return sum(ids.numel() for ids,_ in self.parts)        # with padding
+    def map(self, f) -> Batch:
+        "The same batch with `f` applied to each tensor."
+        part = lambda p: p and tuple(map(f, p))
+        return Batch(part(self.anchor), part(self.positive), part(self.negative), f(self.anchor_keys), f(self.positive_keys), self.source)
     def to(self, device) -> Batch:
-        "The same batch on another device."
-        move = lambda part: part and tuple(x.to(device, non_blocking=True) for x in part)
-        return Batch(move(self.anchor), move(self.positive), move(self.negative),
-            self.anchor_keys.to(device, non_blocking=True), self.positive_keys.to(device, non_blocking=True), self.source)
+        "The same batch on another device; from pinned memory the copy runs beside the computation."
+        return self.map(lambda x: x.to(device, non_blocking=True))
+    def pin(self) -> Batch:
+        "The same batch in page-locked memory, which a GPU reads without waiting for the processor."
+        return self.map(Tensor.pin_memory)
+
+def batch_of(pairs:TokenizedPairs, rows:np.ndarray, pad_id:int=0, source:str='') -> Batch:
+    "These rows as a batch."
+    parts = [p.pad(rows, pad_id) for p in pairs.parts]
+    return Batch(*parts, *[None]*(3-len(parts)), torch.from_numpy(pairs.keys[rows]), torch.from_numpy(pairs.positive_keys[rows]), source)
 
 # %% ../nbs/10_data.ipynb #d3dce9ed
 class PairStream:
