@@ -16,7 +16,7 @@ setup(
     long_description=Path('README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
     license='MIT', url=cfg['git_url'], author=cfg['author'], author_email=cfg['author_email'],
     packages=find_packages(include=[cfg['lib_path'], cfg['lib_path'] + '.*']),
-    package_data={cfg['lib_name']: ['py.typed', '*.json']},
+    package_data={cfg['lib_name']: ['py.typed', '*.json', 'shipped/*']},
     python_requires='>=' + cfg['min_python'],
     install_requires=shlex.split(cfg['requirements']), extras_require=extras,
     entry_points={'console_scripts': shlex.split(cfg['console_scripts'])},

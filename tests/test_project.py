@@ -114,6 +114,8 @@ train(TrainConfig(train_file=("pairs.jsonl",), vocab_size=300, max_steps=20, bat
 model = load_model("run")
 assert model.encode(["item 3", "item 4"]).shape == (2, 256)
 print(model.find_similar(query="item 7", candidates=[r["positive"] for r in rows], top_k=2))
+ready = load_model()                                         # the model in the wheel
+assert ready.similarity("a man rides a horse", "somebody is riding a horse") > ready.similarity("a man rides a horse", "the stock market fell") + .3
 from text_embedding.lesson import check, scoreboard
 scoreboard()
 '''

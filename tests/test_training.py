@@ -16,9 +16,12 @@ DESIGNS = {
 }
 
 
+FREE = dict(tiny=dict(warm_start='none', stay_close=0., embedding_lr=3e-3))   # as the other designs: from random weights, every part trained
+
+
 def options(tmp_path, pairs_file, design, optimizer='adamw', **extra):
     config = tmp_path/f'{design}-{optimizer}.json'
-    config.write_text(json.dumps(dict(preset=design, model=DESIGNS[design], train_file=[str(pairs_file)], optimizer=optimizer, **extra)))
+    config.write_text(json.dumps(dict(preset=design, model=DESIGNS[design], train_file=[str(pairs_file)], optimizer=optimizer) | FREE.get(design, {}) | extra))
     return ['--config', config, *SMALL]
 
 
@@ -103,3 +106,20 @@ def test_tensorboard_files(pairs_file, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     events = EventAccumulator(str(tmp_path/'run/tensorboard')); events.Reload()
     assert [round(e.value, 4) for e in events.Scalars('loss')]==[round(l, 4) for l in losses(tmp_path/'run')]
+
+
+def test_tiny_starts_at_static_and_stays_close(pairs_file, tmp_path):
+    "One command trains the table first, freezes it, and holds the blocks near it: the nearer, the larger the weight. Stopped and resumed, it ends the same."
+    def tiny(name, close, *more): return cli('train', *options(tmp_path, pairs_file, 'tiny', warm_start='static', stay_close=close, embedding_lr=0.), '--learning-rate', 1e-2, '--output-dir', tmp_path/name, *more)
+    tiny('near', 100.); tiny('far', 0.)
+    table,near,far = (load_file(tmp_path/run/'model.safetensors') for run in ('near/static/best_model', 'near/last', 'far/last'))
+    assert torch.equal(table['token_embedding.weight'], near['token_embedding.weight']) and torch.equal(table['token_embedding.weight'], far['token_embedding.weight'])
+    vectors = {}
+    for run in ('near/static', 'near/last', 'far/last'):
+        from text_embedding import load_model
+        vectors[run] = load_model(tmp_path/run, device='cpu').encode(['the small animal called cat', 'looking for large dog', 'where can I find a quiet owl'])
+    moved = {run: float((1 - (v*vectors['near/static']).sum(1)).mean()) for run,v in vectors.items()}
+    assert 0 < moved['near/last'] < moved['far/last'], moved
+    before = load_file(tmp_path/'near/last/model.safetensors')
+    cli('train', '--resume-from', tmp_path/'near/last')                        # finished: nothing more to do, and the start is found again
+    assert all(torch.equal(v, before[k]) for k,v in load_file(tmp_path/'near/last/model.safetensors').items())

@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['COMMANDS', 'MODEL_FLAGS', 'QUICK_START', 'TRAIN_EXAMPLES', 'QUICK_QUERIES', 'fail', 'Parser', 'wide', 'make_parser',
            'main', 'log_plainly', 'parse_sources', 'add_model_options', 'add_data_options', 'add_prepared_options',
-           'add_optimizer_options', 'add_machine_options', 'train_config', 'given_fields', 'read_config', 'fits',
-           'run_train', 'add_train', 'run_prepare', 'add_prepare', 'retrieval_report', 'format_report',
-           'docstring_report', 'pairs_report', 'add_model', 'add_evaluate', 'run_evaluate', 'stsb_report', 'load',
-           'read_texts', 'check_output', 'write_vectors', 'add_encode', 'run_encode', 'add_similarity', 'add_search',
-           'run_search', 'print_hits', 'docstring_documents', 'show_quick_start']
+           'add_teacher_options', 'add_optimizer_options', 'add_machine_options', 'train_config', 'given_fields',
+           'read_config', 'fits', 'run_train', 'add_train', 'run_prepare', 'add_prepare', 'retrieval_report',
+           'format_report', 'docstring_report', 'pairs_report', 'add_model', 'add_evaluate', 'run_evaluate',
+           'taught_by', 'stsb_report', 'load', 'read_texts', 'check_output', 'write_vectors', 'add_encode',
+           'run_encode', 'add_similarity', 'add_search', 'run_search', 'print_hits', 'docstring_documents',
+           'show_quick_start']
 
 # %% ../nbs/23_cli.ipynb #bc5c930a
 import argparse, json, math, os, sys
@@ -81,16 +82,18 @@ def add_model_options(p):
     "What to train: changes to the preset."
     g = p.add_argument_group('model')
     for k,what in MODEL_FLAGS.items(): g.add_argument('--'+k.replace('_', '-'), type=int, metavar='N', help=f"change the preset's {what}")
+    g.add_argument('--repeats', choices=['count', 'log'], help='in the mean, a token that a text has n times weighs n, or 1 + log n; default: from the preset')
     g.add_argument('--vocab-size', type=int, metavar='N', help='tokens of the tokenizer and rows of the table')
     g.add_argument('--max-length', type=int, metavar='N', help='tokens kept of each text in training')
+    g.add_argument('--split-identifiers', action='store_true', help='train a tokenizer that takes names apart: LogSoftmax, log_softmax')
     g.add_argument('--tokenizer', metavar='FILE', help='a trained tokenizer.json instead of training one')
-    g.add_argument('--warm-start', metavar='DIR', help='start from the token table of this static checkpoint')
+    g.add_argument('--warm-start', metavar='DIR', help="start from the token table of this static checkpoint; 'static': train one first (what tiny does); 'none': random weights")
 
 def add_data_options(p):
     "What to train on."
     g = p.add_argument_group('data')
     g.add_argument('--train-file', action='append', metavar='FILE', help='parquet, JSONL or CSV of anchor, positive[, negative]; may be repeated')
-    g.add_argument('--datasets', metavar='NAMES', help='sources with weights, such as nli=3,quora=2 or mix or docstrings')
+    g.add_argument('--datasets', metavar='NAMES', help='sources with weights, such as nli=3,quora=2 or mix or docstrings=1,docstring_names=2')
     g.add_argument('--use-snli', action='store_true', help='add NLI (SNLI + MultiNLI): entailments, contradictions as hard negatives')
     g.add_argument('--use-wikipedia', action='store_true', help='add Wikipedia: title with first paragraph, and neighbouring sentences')
     g.add_argument('--max-wiki-samples', type=int, metavar='N', help='articles read of Wikipedia')
@@ -104,6 +107,13 @@ def add_prepared_options(p):
     g.add_argument('--prepared', metavar='DIR', help='made by `text-embedding prepare`: needs no data root and no network')
     g.add_argument('--held-out', type=int, metavar='N', help='pairs of each source to hold out; their loss is logged (default: 0)')
 
+def add_teacher_options(p):
+    "Who teaches, if anybody."
+    g = p.add_argument_group('teacher (the model is then distilled, no longer trained from random weights)')
+    g.add_argument('--teacher', metavar='NAME', help='minilm, or a sentence-transformers folder (needs the extra: distill)')
+    g.add_argument('--teacher-rows', type=int, metavar='N', help='pairs of each source that it reads, once (default: 8000)')
+    g.add_argument('--teacher-weight', type=float, metavar='X', help='its share of the loss; 0: a start for static only; 1: learn from nothing else (default: 0.0)')
+
 # %% ../nbs/23_cli.ipynb #e4c7d153
 def add_optimizer_options(p):
     "How to train."
@@ -115,11 +125,13 @@ def add_optimizer_options(p):
     g.add_argument('--grad-accum-steps', type=int, metavar='N', help='batches per optimizer step, adds no negatives (default: 1)')
     g.add_argument('--optimizer', choices=['adamw', 'muon'], help='muon: Muon for hidden matrices, AdamW for the rest (default: adamw)')
     g.add_argument('--learning-rate', type=float, metavar='X', help='peak learning rate of AdamW')
+    g.add_argument('--embedding-lr', type=float, metavar='X', help='peak learning rate of the tables (default: from the recipe; 0 freezes them)')
     g.add_argument('--muon-lr', type=float, metavar='X', help='peak learning rate of Muon (default: 0.02)')
     g.add_argument('--weight-decay', type=float, metavar='X', help='decoupled weight decay')
     g.add_argument('--warmup', type=float, metavar='X', help='share of the steps spent warming up (default: 0.05)')
     g.add_argument('--schedule', choices=['linear', 'cosine', 'constant'], help='after the warm-up (default: linear)')
-    g.add_argument('--temperature', type=float, metavar='X', help='divides the cosines in the loss (default: 0.05)')
+    g.add_argument('--temperature', type=float, metavar='X', help='divides the cosines in the loss (default: from the recipe)')
+    g.add_argument('--stay-close', type=float, metavar='W', help='weight of staying close to the warm start (default: from the recipe; 0: free)')
     g.add_argument('--hard-negatives', action=argparse.BooleanOptionalAction, help='use the negatives of sources that have them; default: yes')
     g.add_argument('--max-grad-norm', type=float, metavar='X', help='longer gradients are cut to this (default: 1.0)')
 
@@ -140,7 +152,8 @@ def add_machine_options(p):
     g.add_argument('--tensorboard', action='store_true', help='write TensorBoard files (needs the extra)')
 
 # %% ../nbs/23_cli.ipynb #bd697a96
-QUICK_START = dict(preset='static', datasets=dict(docstrings=1.0), max_steps=300, eval_every=30, output_dir='outputs/quickstart')
+QUICK_START = dict(preset='static', model=dict(embd_dim=512, repeats='log'), datasets=dict(docstrings=1.0, docstring_names=2.0), split_identifiers=True,
+                   max_length=512, learning_rate=5e-3, temperature=0.05, sort_by_length=True, max_steps=150, eval_every=15, output_dir='outputs/quickstart')
 
 def train_config(args:dict):
     "(TrainConfig, folder to resume from or None, quick start?) of the given options: they override the file, which overrides the resumed run."
@@ -164,7 +177,7 @@ def given_fields(given:dict, said:dict) -> dict:
     "Options as typed -> TrainConfig fields; changes to the model add to those already `said`."
     out = dict(given)
     if (fp16 := out.pop('fp16', None)) is not None: out['precision'] = 'fp16' if fp16 else 'fp32'
-    if model := {k: out.pop(k) for k in MODEL_FLAGS if k in out}: out['model'] = said.get('model', {}) | model
+    if model := {k: out.pop(k) for k in (*MODEL_FLAGS, 'repeats') if k in out}: out['model'] = said.get('model', {}) | model
     sources = parse_sources(out.pop('datasets', ''))
     if out.pop('use_snli', False): sources.setdefault('nli', 3.0)
     if out.pop('use_wikipedia', False): sources = {'wikipedia': 1.5, 'wikipedia_sentences': 1.5} | sources
@@ -216,7 +229,7 @@ def add_train(sub):
     p.add_argument('--quick-start', action='store_true', help='train on the docstrings of the installed packages, compare with BM25, answer three searches')
     p.add_argument('--preset', metavar='NAME', help='static, tiny, encoder, ada_small or baseline (default: static)')
     p.add_argument('--config', metavar='FILE', help='JSON file of TrainConfig fields; options given here override it')
-    for add in (add_model_options, add_data_options, add_prepared_options, add_optimizer_options, add_machine_options): add(p)
+    for add in (add_model_options, add_data_options, add_prepared_options, add_teacher_options, add_optimizer_options, add_machine_options): add(p)
     p.set_defaults(run=run_train)
     return p
 
@@ -274,9 +287,9 @@ def format_report(report:dict) -> str:
 # %% ../nbs/23_cli.ipynb #aed44637
 def docstring_report(model, n:int=1000) -> dict:
     "Retrieval on docstrings that were held out of training: of functions, and of whole packages."
-    from text_embedding.training import split_docstrings
-    _,functions,packages = split_docstrings()
-    return retrieval_report(model, {k: (d['anchor'][:n], d['positive'][:n]) for k,d in dict(functions=functions, packages=packages).items()})
+    from text_embedding.training import docstring_tasks, split_docstrings
+    tasks = docstring_tasks(*split_docstrings()[1:], n)
+    return retrieval_report(model, {k: (tasks[k]['anchor'], tasks[k]['positive']) for k in ('functions', 'packages')})
 
 def pairs_report(model, path:str) -> dict:
     "Retrieval on the pairs of a file: every anchor looks for its positive among all of them."
@@ -312,10 +325,19 @@ def run_evaluate(args):
     elif retrieval: result = docstring_report(model)
     elif args.task=='contrast': result = evaluate_contrast(model.encode, contrast_triplets(contrast_sentences(args.data_root)))
     else: result = {name: stsb_report(model, split, args.data_root) for name,split in dict(dev='validation', test='test').items()}
+    teacher = taught_by(args.model)
+    if teacher and args.json: result['distilled_from'] = teacher
+    elif teacher: print(f'distilled from {teacher}: not to be compared with models trained from random weights')
     if args.json: print(json.dumps(result))
     elif retrieval: print(format_report(result))
     elif args.task=='contrast': print(format_contrast(result))
     else: print('\n'.join(f'STS-B {name:4} {format_sts(r)}\n{format_slices(r["slices"])}' for name,r in result.items()))
+
+def taught_by(path:str) -> str|None:
+    "Who taught the model of a folder, where it was distilled: its scores stand apart."
+    path = Path(path).parent if Path(path).name=='model.safetensors' else Path(path)
+    found = [f for f in (path/'info.json', path/'best_model'/'info.json') if f.is_file()]
+    return json.loads(found[0].read_text(encoding='utf-8')).get('distilled_from') if found else None
 
 def stsb_report(model, split:str, data_root=None) -> dict:
     "What `evaluate_sts` returns, and `slices`: the same by length and by word overlap."

@@ -7,6 +7,7 @@ from __future__ import annotations
 import ast,gc,hashlib,inspect,os,re,socket,sys,sysconfig,zipfile,zlib
 from contextlib import contextmanager,nullcontext
 from dataclasses import dataclass,replace
+from functools import lru_cache
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 __all__ = ['REGISTRY', 'FILES', 'ABBREVIATIONS', 'STARTERS', 'STSB_SPLITS', 'MIX', 'DOCUMENTED', 'HELD_OUT', 'Source', 'register',
            'data_directory', 'open_source', 'normalized', 'text_keys', 'load_and_count', 'load_pairs', 'linked_keys',
            'split_sentences', 'title_pairs', 'neighbour_pairs', 'load_stsb', 'eval_sentences', 'drop_leaks',
-           'split_by_key', 'docstrings', 'clean_docstring', 'docstring_pair', 'docstring_pairs', 'split_by_package',
-           'Ragged', 'TokenizedPairs', 'cache_directory', 'tokenize_pairs', 'read_tokenized', 'first_seen',
-           'pack_pairs', 'unpack_pairs', 'hold_out', 'slice_edges', 'Walk', 'apportion', 'Batch', 'batch_of',
-           'PairStream']
+           'split_by_key', 'docstrings', 'clean_docstring', 'docstring_parts', 'is_pair', 'read_docstrings',
+           'docstring_pairs', 'split_by_package', 'name_pairs', 'Ragged', 'TokenizedPairs', 'cache_directory',
+           'tokenize_pairs', 'read_tokenized', 'first_seen', 'pack_pairs', 'unpack_pairs', 'hold_out', 'slice_edges',
+           'Walk', 'apportion', 'Batch', 'batch_of', 'PairStream']
 
 # %% ../nbs/10_data.ipynb #f8c19480
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Source:
     min_rows:int = 1                  # fewer rows than this means a broken download
     transform:str = 'pairs'           # 'pairs' | 'title' (title, first paragraph) | 'neighbours' (sentences side by side) | 'scored'
     where:tuple|None = None           # (column, value): read only those rows
+    unless:tuple|None = None          # (column, value): leave those rows out
     linked:bool = False               # texts joined by a chain of pairs mean the same: captions of one image
     stream:int|None = None            # do not download: read this many rows as a stream
     license:str = 'see the dataset card'
@@ -93,7 +95,7 @@ for _s in [
     Source('parade', 'local/parade', _sent, min_rows=5_000, where=('label', 1), linked=True, license='not stated'),
     Source('qqp', 'local/qqp-sample', _sent, min_rows=5_000, where=('label', 1), linked=True, license="Quora's terms"),
     Source('medquad', 'local/medquad', ('question','answer'), min_rows=10_000, license='CC BY 4.0', redistributable=True),
-    Source('question_sentence', 'local/question-sentence', ('question','answer'), min_rows=20_000, license='CC BY-SA, MIT; 1 000 rows of abstracts'),
+    Source('question_sentence', 'local/question-sentence', ('question','answer'), min_rows=20_000, unless=('source','pubmedqa'), license='CC BY-SA, MIT', redistributable=True),
     Source('arxiv', 'local/arxiv-title-abstract', ('title','abstract'), min_rows=10_000, license='CC0 (arXiv metadata)', redistributable=True),
     Source('news_headlines', 'local/news-headlines', min_rows=20_000, license='not stated'),
 ]: register(_s)
@@ -181,9 +183,10 @@ def _read_table(source:Source, data_root) -> tuple[list[list[str]], int]:
     "Columns of a table as lists of texts, and how many rows were read."
     import pyarrow.compute as pc
     data,where = open_source(source, data_root),f'{source.name} ({source.path})'
-    _check_columns(data.column_names, source.columns + (source.where or ())[:1], where)
+    _check_columns(data.column_names, source.columns + (source.where or ())[:1] + (source.unless or ())[:1], where)
     table,n = data.with_format('arrow')[:],len(data)
     if source.where: table = table.filter(pc.equal(table.column(source.where[0]), source.where[1]))
+    if source.unless: table = table.filter(pc.not_equal(table.column(source.unless[0]), source.unless[1]))
     return [_texts(table, c, where) for c in source.columns],n
 
 def _read_articles(source:Source, data_root, max_rows:int|None) -> tuple[list[list[str]], list[str], int]:
@@ -356,8 +359,8 @@ DOCUMENTED = '''torch numpy scipy matplotlib pandas sympy networkx sklearn skima
     tqdm loguru mpmath PIL fsspec pyarrow IPython ipywidgets ipykernel traitlets prompt_toolkit pygments jinja2 markupsafe tornado rich click typer
     fontTools dateutil packaging filelock setuptools psutil httpx httpcore anyio aiohttp yarl requests urllib3 yaml xxhash dill multiprocess
     joblib numba torchvision torchaudio plotly bokeh xarray dask nltk regex stdlib'''.split()
-_skip = frozenset('''tests test testing _vendor _distutils vendor vendored externals extern third_party _internal benchmarks site-packages dist-packages idlelib lib2to3 __pycache__
-    _inductor _dynamo _functorch _export _higher_order_ops _lib'''.split())   # the last line: inner parts of compilers, many and of little use
+_skip = frozenset('''tests test testing _vendor _distutils vendor vendored externals extern third_party _internal benchmarks site-packages dist-packages idlelib lib2to3 __pycache__ _click
+    _inductor _dynamo _functorch _export _higher_order_ops _lib'''.split())   # copies of other packages (typer's _click is click, which is held out), tests; last line: inner parts of compilers, many and of little use
 
 def docstrings(package:str) -> Iterable[tuple[str, str]]:
     "(dotted name, docstring) of all modules, classes and functions of an installed package, read from its files; nothing is imported."
@@ -428,17 +431,37 @@ def clean_docstring(doc:str) -> list[str]:
     return [p.strip() for p in out if p.strip()]
 
 # %% ../nbs/10_data.ipynb #76360bd0
-def docstring_pair(doc:str, max_chars:int=800) -> tuple[str, str]|None:
-    "(first sentence, rest) of a docstring, or None where either is too short, too long or no prose."
+def docstring_parts(doc:str, max_chars:int=800) -> tuple[str, str]:
+    "(first sentence, rest) of a docstring's prose; '' for what is not there."
     paragraphs = clean_docstring(doc)
-    if not paragraphs: return None
-    first,*more = split_sentences(paragraphs[0]) or ['']
+    first,*more = (split_sentences(paragraphs[0]) if paragraphs else []) or ['']
     rest = ' '.join(more+paragraphs[1:])
-    if len(rest)>max_chars: rest = rest[:max_chars].rsplit(' ', 1)[0]
+    return first,rest[:max_chars].rsplit(' ', 1)[0] if len(rest)>max_chars else rest
+
+def is_pair(first:str, rest:str) -> bool:
+    "Do a first sentence and the rest make a pair: neither too short, too long, nor other than prose?"
     letters = lambda s: (sum(map(str.isalpha, s))+s.count(' '))/max(len(s), 1)
-    if not (15<=len(first)<=250 and 3<=len(first.split()) and first[0].isalnum() and letters(first)>.8): return None
-    if not (40<=len(rest) and 8<=len(rest.split()) and letters(rest)>.75): return None
-    return first,rest
+    return (15<=len(first)<=250 and 3<=len(first.split()) and first[0].isalnum() and letters(first)>.8
+            and 40<=len(rest) and 8<=len(rest.split()) and letters(rest)>.75)
+
+@lru_cache(maxsize=2)
+def read_docstrings(packages:tuple[str, ...]|None=None) -> list[tuple[str, str, str, str]]:
+    "(package, dotted name, first sentence, rest) of all that is documented; files are read once per process."
+    if packages is None: packages = tuple(p for p in DOCUMENTED if p=='stdlib' or find_spec(p))
+    collecting = gc.isenabled()
+    gc.disable()                       # a syntax tree is many small objects and no cycles: parsing is twice as fast
+    try: rows = [(package, name, *docstring_parts(doc)) for package in packages for name,doc in docstrings(package) if len(doc)>=12]
+    finally:
+        if collecting: gc.enable()
+    if not rows: raise ValueError(f'no docstrings found in {", ".join(packages)}')
+    return rows
+
+def _as_pairs(rows:list[tuple], max_rows:int|None, seed:int) -> Dataset:
+    "Rows (anchor, positive, package, name) as a Dataset with keys: equal texts, equal keys."
+    from datasets import Dataset
+    if max_rows and len(rows)>max_rows: rows = [rows[i] for i in np.sort(np.random.default_rng(seed).permutation(len(rows))[:max_rows])]
+    columns = dict(zip(('anchor','positive','package','name'), map(list, zip(*rows))))
+    return Dataset.from_dict(columns | {key: text_keys(map(normalized, columns[c])) for key,c in (('key','anchor'), ('positive_key','positive'))})
 
 def docstring_pairs(
     packages:Iterable[str]|None=None,  # installed packages; all of `DOCUMENTED` that are installed where None
@@ -446,22 +469,11 @@ def docstring_pairs(
     seed:int=0,
 ) -> Dataset:
     "Pairs (anchor: first sentence, positive: rest) of docstrings, with package, name, key, positive_key. Needs no network."
-    from datasets import Dataset
-    if packages is None: packages = [p for p in DOCUMENTED if p=='stdlib' or find_spec(p)]
-    rows,seen,collecting = [],set(),gc.isenabled()
-    gc.disable()                       # a syntax tree is many small objects and no cycles: parsing is twice as fast
-    try:
-        for package in packages:
-            for name,doc in docstrings(package):
-                if len(doc)<60 or (pair:=docstring_pair(doc)) is None: continue
-                norms = tuple(map(normalized, pair))
-                if seen.isdisjoint(norms): seen.update(norms); rows.append((*pair, package, name, *norms))
-    finally:
-        if collecting: gc.enable()
-    if not rows: raise ValueError(f'no docstrings found in {", ".join(packages)}')
-    if max_rows and len(rows)>max_rows: rows = [rows[i] for i in np.sort(np.random.default_rng(seed).permutation(len(rows))[:max_rows])]
-    anchor,positive,package,name,a,p = zip(*rows)
-    return Dataset.from_dict(dict(anchor=anchor, positive=positive, package=package, name=name, key=text_keys(a), positive_key=text_keys(p)))
+    rows,seen = [],set()
+    for package,name,first,rest in read_docstrings(packages and tuple(packages)):
+        if is_pair(first, rest) and seen.isdisjoint(norms := {normalized(first), normalized(rest)}): seen |= norms; rows.append((first, rest, package, name))
+    if not rows: raise ValueError(f'no docstring of {", ".join(packages or DOCUMENTED)} has a first sentence and a rest')
+    return _as_pairs(rows, max_rows, seed)
 
 # %% ../nbs/10_data.ipynb #6078a4b7
 HELD_OUT = ('networkx','pandas','PIL','traitlets','click')
@@ -477,6 +489,26 @@ def split_by_package(
     new,share = np.isin(columns['package'], list(held_out)),_share(columns['key'], seed)
     parts = ~new & (share>=fraction), ~new & (share<fraction), new
     return tuple(dataset.select(np.flatnonzero(m)) for m in parts)
+
+# %% ../nbs/10_data.ipynb #443cd169
+def name_pairs(
+    packages:Iterable[str]|None=None,      # as in `docstring_pairs`
+    without:Iterable[Dataset]=(),          # parts that `split_by_package` held out: no name and no text of theirs
+    held_out:Iterable[str]=HELD_OUT,       # packages that training never sees
+    max_rows:int|None=None,                # keep at most this many pairs, drawn at random
+    seed:int=0,
+) -> Dataset:
+    "Pairs (anchor: the last two parts of a dotted name, positive: its docstring) of all that is documented and not held out, with package, name, key, positive_key."
+    parts = [_columns(ds, 'name', 'anchor', 'positive') for ds in without]
+    names,texts = {n for p in parts for n in p['name']},{normalized(t) for p in parts for t in p['anchor']+p['positive']}
+    rows,seen = [],set()
+    for package,name,first,rest in read_docstrings(packages and tuple(packages)):
+        doc = f'{first} {rest}'.strip()
+        if package in held_out or name in names or len(doc.split())<4 or (norm := normalized(doc)) in seen: continue
+        if not texts.isdisjoint((norm, normalized(first), normalized(rest))): continue
+        seen.add(norm); rows.append((' '.join(name.split('.')[-2:]), doc, package, name))
+    if not rows: raise ValueError(f'nothing documented is left of {", ".join(packages or DOCUMENTED)}')
+    return _as_pairs(rows, max_rows, seed)
 
 # %% ../nbs/10_data.ipynb #63e51394
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from .attention import Attention, KVCache
 from .feedforward import FEEDFORWARDS
 from .norm import NORMS
-from .pooling import POOLINGS, EmbeddingHead
+from .pooling import POOLINGS, EmbeddingHead, repeat_weights
 from .position import LearnedPositions, SinusoidalPositions
 from .yarn import make_rope
 
@@ -61,7 +61,7 @@ class _Card:
 
 # %% ../nbs/09_model.ipynb #34076dba
 _CHOICES = dict(ffn=tuple(FEEDFORWARDS), norm=tuple(NORMS), norm_position=('pre', 'post'),
-                position=('rope', 'learned', 'sinusoidal', 'none'), pooling=tuple(POOLINGS))
+                position=('rope', 'learned', 'sinusoidal', 'none'), pooling=tuple(POOLINGS), repeats=('count', 'log'))
 _KINDS = {bool: ((bool,), 'True or False'), str: ((str,), 'a string'), float: ((int, float), 'a number'), int: ((int,), 'a whole number')}
 
 def _check_field(name:str, value, default):
@@ -94,6 +94,7 @@ def _check_together(c):
     if c.position=='sinusoidal' and c.embd_dim % 2: raise ValueError(f'embd_dim={c.embd_dim} is odd, and sinusoids come as sine and cosine; try {c.embd_dim+1}')
     if c.yarn_factor > 1 and c.position != 'rope': raise ValueError(f"yarn_factor={c.yarn_factor} stretches RoPE, but position={c.position!r}; set position='rope', or yarn_factor=1.0")
     if c.causal and c.pooling=='cls': raise ValueError("pooling='cls' reads the first token, which with causal=True has seen no other; set pooling='eos', or causal=False")
+    if c.repeats=='log' and c.pooling!='mean': raise ValueError(f"repeats='log' weighs the tokens of a mean, but pooling={c.pooling!r} reads one token; set pooling='mean', or repeats='count'")
     for name in ('pad_id', 'eos_id'):
         if getattr(c, name) is not None and getattr(c, name) >= c.vocab_size:
             raise ValueError(f'{name}={getattr(c, name)} is not in the vocabulary: vocab_size={c.vocab_size} has the ids 0 to {c.vocab_size-1}')
@@ -120,6 +121,7 @@ class TransformerConfig(_Card):
     yarn_factor:float=1.0        # RoPE: read texts of this many times `max_seq_len`
     causal:bool=True             # may a token see only itself and earlier ones?
     pooling:str='eos'            # 'mean', 'eos' (last real token) or 'cls' (first)
+    repeats:str='count'          # mean of a text that has a token n times: it weighs n ('count') or 1 + log n ('log')
     output_dim:int|None=None     # width of the embedding, `o`; None: no projection, o = d
     ffn_bias:bool=True           # biases in the feed-forward
     attn_bias:bool=False         # biases in attention
@@ -214,13 +216,16 @@ def real_tokens(
 
 # %% ../nbs/09_model.ipynb #0e02d281
 def mean_of_rows(
-    ids:Tensor,    # (b, t)
-    mask:Tensor,   # (b, t) bool, True = real token
-    table:Tensor,  # (v, d)
-) -> Tensor:       # (b, d); zeros for a text without tokens
-    "`mean_pool(table[ids], mask)` without building (b, t, d)."
+    ids:Tensor,                # (b, t)
+    mask:Tensor,               # (b, t) bool, True = real token
+    table:Tensor,              # (v, d)
+    weights:Tensor|None=None,  # (b, t) how much each token counts, 0 at padding; None: all alike
+) -> Tensor:                   # (b, d); zeros for a text without tokens
+    "`mean_pool(table[ids], mask, weights)` without building (b, t, d)."
     if ids.shape[1]==0: return table.new_zeros(len(ids), table.shape[1])
-    share = mask / mask.sum(1, keepdim=True).clamp(min=1)         # (b, t) 1/n for real tokens, 0 for padding
+    weights = mask if weights is None else weights
+    whole = weights.sum(1, keepdim=True)                          # (b, 1)
+    share = weights / whole.masked_fill(whole==0, 1)              # (b, t) 1/n for n real tokens of equal weight, 0 for padding
     return F.embedding_bag(ids, table, mode='sum', per_sample_weights=share.to(table.dtype))
 
 # %% ../nbs/09_model.ipynb #43c7ab06
@@ -267,11 +272,12 @@ class TextEmbeddingModel(nn.Module):
     ) -> Tensor:                # (b, o) unit vectors; zeros for a text without tokens
         "One vector per text, the same alone or beside a longer text, padded left or right."
         mask = real_tokens(ids, mask, self.config.vocab_size, self.config.pad_id)
-        if self._is_bag(): x,mask = mean_of_rows(ids, mask, self.token_embedding.weight)[:, None],mask.any(1, keepdim=True)  # (b, 1, d), (b, 1): pooled already
+        weights = repeat_weights(ids, mask) if self.config.repeats=='log' else None           # (b, t)
+        if self._is_bag(): x,mask,weights = mean_of_rows(ids, mask, self.token_embedding.weight, weights)[:, None],mask.any(1, keepdim=True),None  # (b, 1, d), (b, 1): pooled already
         else: x = self.hidden_states(ids, mask)                                               # (b, t, d)
-        if x.device.type=='meta' or not torch.is_autocast_enabled(x.device.type): return self.head(x, mask)
+        if x.device.type=='meta' or not torch.is_autocast_enabled(x.device.type): return self.head(x, mask, weights)
         with torch.autocast(x.device.type, enabled=False):                                    # 8 bits cannot hold a length of 1
-            return self.head(x.type_as(self.token_embedding.weight), mask)                    # (b, o)
+            return self.head(x.type_as(self.token_embedding.weight), mask, weights)           # (b, o)
 
     def _is_bag(self) -> bool:
         "Nothing between the token table and the mean?"
@@ -307,13 +313,13 @@ def baseline(**changes) -> TransformerConfig:
 
 def tiny(**changes) -> TransformerConfig:
     "Two blocks on the table of `static`: a CPU trains it in minutes."
-    return TransformerConfig(vocab_size=16000, max_seq_len=128, embd_dim=256, num_layers=2, num_heads=8, num_kv_heads=2, mlp_ratio=2.0,
-                             layer_norm_eps=1e-6, norm='rms', final_norm=False, position='rope', causal=False, pooling='mean').replace(**changes)
+    return TransformerConfig(vocab_size=16000, max_seq_len=128, embd_dim=256, num_layers=2, num_heads=8, num_kv_heads=2, mlp_ratio=0.5, dropout=0.0,
+                             layer_norm_eps=1e-6, norm='rms', final_norm=False, position='rope', causal=False, pooling='mean', repeats='log').replace(**changes)
 
 def static(**changes) -> TransformerConfig:
     "No blocks: a text is the mean of its tokens' vectors."
     return TransformerConfig(vocab_size=16000, max_seq_len=512, embd_dim=256, num_layers=0, num_heads=1, dropout=0.0, final_norm=False,
-                             position='none', causal=False, pooling='mean').replace(**changes)
+                             position='none', causal=False, pooling='mean', repeats='log').replace(**changes)
 
 PRESETS = dict(encoder=encoder, ada=ada, ada_small=ada_small, baseline=baseline, tiny=tiny, static=static)
 
@@ -350,6 +356,7 @@ def warm_start(
                "norm_position='post' rescales every token; set norm_position='pre'": c.num_layers and c.norm_position=='post',
                f"position={c.position!r} is added to every token; set position='rope'": c.position in ('learned', 'sinusoidal'),
                f"pooling is {c.pooling!r} and {s.pooling!r}, output_dim is {c.output_dim} and {s.output_dim}; set pooling='mean' and output_dim=None in both": (c.pooling, c.output_dim, s.output_dim) != (s.pooling, None, None)}
+    clashes[f'repeats is {c.repeats!r} and {s.repeats!r}; make them equal'] = c.repeats != s.repeats
     for message,clash in clashes.items():
         if clash: raise ValueError(f'no warm start: {message}')
     model.token_embedding.weight.copy_(static_model.token_embedding.weight)

@@ -153,19 +153,23 @@ def route_parameters(
     muon_lr:float=0.02,             # for Muon's group
     weight_decay:float=0.01,        # none on embeddings and on one-dimensional parameters
     optimizer:str='muon',           # 'adamw' sends the hidden matrices to AdamW too
+    embedding_lr:float|None=None,   # for the tables; 0 freezes them, None: `learning_rate`
 ) -> list[dict]:                    # groups for `Muon` or an AdamW; every trainable parameter in exactly one
     "Hidden matrices (2-D, inside `blocks`) to Muon; embeddings, projection, norms and biases to AdamW."
     if optimizer not in ('muon', 'adamw'): raise ValueError(f"optimizer={optimizer!r} is unknown; use 'muon' or 'adamw'")
-    modules,found = dict(model.named_modules()),dict(muon=[], decay=[], no_decay=[])
+    modules,found = dict(model.named_modules()),dict(muon=[], decay=[], no_decay=[], tables=[])
     for name,p in model.named_parameters():                             # a tied parameter comes once
         if not p.requires_grad: continue
         parts = name.split('.')
         embedding = _is_embedding(name, modules['.'.join(parts[:-1])])
         hidden = 'blocks' in parts and p.ndim == 2 and not embedding
-        found['muon' if hidden and optimizer == 'muon' else 'decay' if p.ndim >= 2 and not embedding else 'no_decay'].append(p)
+        apart = embedding and embedding_lr is not None
+        found['tables' if apart else 'muon' if hidden and optimizer == 'muon' else 'decay' if p.ndim >= 2 and not embedding else 'no_decay'].append(p)
+    if embedding_lr == 0: found['tables'] = []                          # without a gradient or a step
     groups = [dict(name='muon', params=found['muon'], algorithm='muon', lr=muon_lr, weight_decay=weight_decay),
               dict(name='adamw', params=found['decay'], algorithm='adamw', lr=learning_rate, weight_decay=weight_decay),
-              dict(name='adamw_no_decay', params=found['no_decay'], algorithm='adamw', lr=learning_rate, weight_decay=0.0)]
+              dict(name='adamw_no_decay', params=found['no_decay'], algorithm='adamw', lr=learning_rate, weight_decay=0.0),
+              dict(name='adamw_tables', params=found['tables'], algorithm='adamw', lr=embedding_lr, weight_decay=0.0)]
     return [g for g in groups if g['params']]
 
 # %% ../nbs/12_optim.ipynb #2d5bf50b
@@ -177,9 +181,10 @@ def build_optimizer(
     weight_decay:float=0.01,
     betas:tuple=(0.9, 0.98),        # a shorter memory than torch's 0.999: runs here have thousands of steps, not millions
     scale:str='original',           # Muon's shape factor
+    embedding_lr:float|None=None,   # as for `route_parameters`
 ) -> torch.optim.Optimizer:
     "AdamW (torch's own fused kernel, proved equal to ours) or `Muon`, over the groups of `route_parameters`."
-    groups = route_parameters(model, learning_rate, muon_lr, weight_decay, name)
+    groups = route_parameters(model, learning_rate, muon_lr, weight_decay, name, embedding_lr)
     if name == 'muon': return Muon(groups, betas=betas, scale=scale)
     fused = all(p.device.type in ('cpu', 'cuda') and p.is_floating_point() for g in groups for p in g['params'])
     return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=fused)
