@@ -1,5 +1,5 @@
 "Training across processes: both optimizers train each design, and an interrupted run ends where an uninterrupted one does."
-import json, os, signal, subprocess, sys, time
+import json, os, shutil, signal, subprocess, sys, time
 
 import pytest
 import torch
@@ -123,3 +123,7 @@ def test_tiny_starts_at_static_and_stays_close(pairs_file, tmp_path):
     before = load_file(tmp_path/'near/last/model.safetensors')
     cli('train', '--resume-from', tmp_path/'near/last')                        # finished: nothing more to do, and the start is found again
     assert all(torch.equal(v, before[k]) for k,v in load_file(tmp_path/'near/last/model.safetensors').items())
+    shutil.rmtree(tmp_path/'far/last')                                         # as if cut off before the blocks' first save: the static part is not trained again
+    written = (tmp_path/'far/static/best_model/model.safetensors').stat().st_mtime_ns
+    tiny('far', 0.)
+    assert (tmp_path/'far/static/best_model/model.safetensors').stat().st_mtime_ns==written and (tmp_path/'far/last').is_dir()

@@ -30,7 +30,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .checkpoint import load_checkpoint, load_training_state, save_checkpoint
-from .data import (MIX, REGISTRY, Batch, PairStream, TokenizedPairs, batch_of, data_directory, docstring_pairs, drop_leaks, eval_sentences, hold_out, load_and_count,
+from .data import (MIX, REGISTRY, Batch, PairStream, Ragged, TokenizedPairs, batch_of, data_directory, docstring_pairs, drop_leaks, eval_sentences, hold_out, load_and_count,
     load_stsb, name_pairs, normalized, pack_pairs, split_by_package, text_keys, tokenize_pairs, unpack_pairs)
 from .evaluation import contrast_sentences, contrast_triplets, evaluate_retrieval, sts_scores
 from .lesson import COLORS
@@ -866,7 +866,7 @@ def static_start(config:TrainConfig, resuming:bool, overwrite:bool) -> TrainConf
         kept = ('vocab_size', 'tokenizer', 'split_identifiers', 'train_file', 'packages', 'data_root', 'max_rows', 'max_wiki_samples', 'hard_negatives', 'device', 'seed', 'log_every')
         train(TrainConfig(preset='static', output_dir=str(out), cache_dir=config.cache_dir or str(Path(config.output_dir)/'cache'),
             datasets={n: w for n,w in sources.items() if n not in (*AFTER_STATIC, *config.train_file)},
-            model={k: v for k,v in config.model.items() if k in ('embd_dim', 'repeats')}, **{k: getattr(config, k) for k in kept}), overwrite=overwrite)
+            model={k: v for k,v in config.model.items() if k in ('embd_dim', 'repeats')}, **{k: getattr(config, k) for k in kept}), str(out/'last') if (out/'last').exists() and not overwrite else None, overwrite)   # cut off in this part: go on with it
     return replace(config, warm_start=str(out/'best_model'), tokenizer=str(out/'best_model'/'tokenizer.json'))
 
 def train(
