@@ -39,9 +39,9 @@ def pairs_of(name:str) -> dict:
         return dict(anchor=a, positive=b, key=k, positive_key=k)
     if name=='contrast':
         s = [t for n in ('flickr30k', 'coco', 'coco_extra', 'nli_pair') for c in ('anchor', 'positive') for t in pairs_of(n)[c]]
-        tested,t = set(map(normalized, contrast_triplets(contrast_sentences(DATA))['anchor'])),contrast_triplets(s, 6000, seed=1)
-        keep = [i for i,a in enumerate(t['anchor']) if normalized(a) not in tested]
-        a,p,n = ([t[c][i] for i in keep] for c in ('anchor', 'same', 'different'))
+        tested = set(map(normalized, contrast_sentences(DATA)))
+        t = contrast_triplets([x for x in s if normalized(x) not in tested], 6000, seed=1)
+        a,p,n = t['anchor'],t['same'],t['different']
         return dict(anchor=a, positive=p, negative=n, key=text_keys(a), positive_key=text_keys(p))
     ds,_ = load_source_pairs(name, TrainConfig(data_root=DATA).resolve(), LEAKS)
     return {c: ds[c][:] for c in ds.column_names}

@@ -258,13 +258,12 @@ MIXES = dict(tiny=dict(flickr30k=2, nli=2, quora=2, coco=1, coco_extra=.5, wikip
 def contrast_pairs(pairs:dict, config:TrainConfig):
     "Triplets by the rules of lesson 13 from the captions among `pairs`: word order and negation as a training signal. Sentences of the contrast test are left out."
     from datasets import Dataset
-    captions = [t for n in CAPTIONS if n in pairs for c in ('anchor', 'positive') for t in pairs[n][c]]
+    captions = dict.fromkeys(t for n in CAPTIONS if n in pairs for c in ('anchor', 'positive') for t in pairs[n][c])
     if not captions: raise ValueError(f'contrast needs captions to work on; add one of {", ".join(CAPTIONS)} to the sources')
-    try: tested = set(map(normalized, contrast_triplets(contrast_sentences(config.data_root))['anchor']))
-    except ValueError: tested = set()
-    t = contrast_triplets(captions, 6000, config.seed, at_least=0)
-    keep = [i for i,a in enumerate(t['anchor']) if normalized(a) not in tested]
-    columns = {new: [t[old][i] for i in keep] for new,old in dict(anchor='anchor', positive='same', negative='different').items()}
+    try: tested = set(map(normalized, contrast_sentences(config.data_root)))
+    except ValueError as e: tested = set(); logger.warning('the sentences of the contrast test cannot be read, so none is left out: {}', e)
+    t = contrast_triplets([s for s in captions if normalized(s) not in tested], 6000, config.seed, at_least=0)
+    columns = dict(anchor=t['anchor'], positive=t['same'], negative=t['different'])
     return Dataset.from_dict(columns | dict(key=text_keys(columns['anchor']), positive_key=text_keys(columns['positive'])))
 
 # %% ../nbs/15_training.ipynb #2ed81af3
