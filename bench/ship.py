@@ -21,7 +21,7 @@ CARD = '''# The model that comes with text_embedding
 |---|---|
 | architecture | `{preset}`: {parameters:,} parameters, {dim} dimensions, up to {context} tokens, lower-cased English |
 | file | safetensors, fp16, {megabytes:.1f} MB |
-| trained | {date}, {pairs:,} pairs in {seconds:.0f} s on 2 CPU cores (`bench/ship.sh DATA_ROOT OUTPUT_DIR`) |
+| trained | {date}, {pairs:,} pairs in {seconds:.0f} s on a CPU (`bench/ship.sh DATA_ROOT OUTPUT_DIR`) |
 | STS benchmark, Spearman x 100 | dev {dev}, test {test}; dev also chose the step, no row of the benchmark was trained on |
 | by genre, test | {genres} |
 | contrast set, accuracy x 100 (chance is 50) | {contrast} |
