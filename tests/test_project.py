@@ -35,7 +35,7 @@ def test_imports_go_downward():
     "A module imports only modules of earlier lessons."
     number = {}
     for nb in (ROOT/'nbs').glob('[0-9]*.ipynb'):
-        if m := re.search(r'#\| default_exp (\w+)', nb.read_text(encoding='utf-8')): number[m[1]] = int(nb.name[:2])
+        if m := re.search(r'#\| default_exp (\w+)', nb.read_text(encoding='utf-8')): number[m[1]] = nb.name
     assert len(number) >= 18
     for name,n in number.items():
         for used in re.findall(r'^ *from (?:text_embedding)?\.(\w+) import', (ROOT/f'text_embedding/{name}.py').read_text(encoding='utf-8'), re.M):

@@ -145,6 +145,7 @@ class Attention(nn.Module):
         mask:Tensor|None=None,       # (b, s) bool, True = real token; or four axes (b, 1, t, s), True = may attend
         rotate=None,                 # callable (b, n, t, e) -> (b, n, t, e) for q and k: positions live inside it
         cache:KVCache|None=None,     # causal only: s = cached tokens + t
+        attend=sdpa,                 # the kernel: (q, k, v, mask, causal, dropout) -> (b, h, t, e)
     ) -> Tensor:                     # (b, t, d)
         if cache is not None and not self.causal:
             raise ValueError('a KV cache needs causal=True: without the causal mask, earlier tokens change when later ones arrive')
@@ -152,7 +153,7 @@ class Attention(nn.Module):
         if rotate is not None: q,k = rotate(q),rotate(k)
         if mask is not None: mask = _four_axes(mask, x.shape[0], x.shape[1] + (cache.length if cache is not None else 0))
         if cache is not None: k,v = cache.update(k, v)     # (b, k, s, e)
-        y = sdpa(q, k, v, mask, self.causal, self.dropout if self.training else 0.0)   # (b, h, t, e)
+        y = attend(q, k, v, mask, self.causal, self.dropout if self.training else 0.0)   # (b, h, t, e)
         return self.o_proj(y.transpose(1, 2).flatten(2))   # (b, t, h*e) -> (b, t, d)
 
     def extra_repr(self): return f'n_heads={self.n_heads}, n_kv_heads={self.n_kv_heads}, causal={self.causal}'

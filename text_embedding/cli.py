@@ -8,9 +8,8 @@ __all__ = ['COMMANDS', 'MODEL_FLAGS', 'QUICK_START', 'TRAIN_EXAMPLES', 'QUICK_QU
            'add_teacher_options', 'add_optimizer_options', 'add_machine_options', 'train_config', 'given_fields',
            'read_config', 'fits', 'run_train', 'add_train', 'run_prepare', 'add_prepare', 'retrieval_report',
            'format_report', 'docstring_report', 'pairs_report', 'add_model', 'add_evaluate', 'run_evaluate',
-           'taught_by', 'stsb_report', 'load', 'read_texts', 'check_output', 'write_vectors', 'add_encode',
-           'run_encode', 'add_similarity', 'add_search', 'run_search', 'print_hits', 'docstring_documents',
-           'show_quick_start']
+           'taught_by', 'stsb_report', 'load', 'read_texts', 'add_encode', 'run_encode', 'add_similarity', 'add_search',
+           'run_search', 'print_hits', 'docstring_documents', 'add_bench', 'show_quick_start']
 
 # %% ../nbs/23_cli.ipynb #bc5c930a
 import argparse, json, math, os, sys
@@ -299,8 +298,9 @@ def pairs_report(model, path:str) -> dict:
 
 # %% ../nbs/23_cli.ipynb #a5b45884
 def add_model(p):
-    "The option that every command but `train` has."
-    p.add_argument('--model', required=True, metavar='DIR', help='a model folder, such as outputs/quickstart/best_model')
+    "The options that every command but `train` has."
+    p.add_argument('--model', metavar='DIR', help='a model folder, such as outputs/quickstart/best_model (default: the model that comes with the package)')
+    p.add_argument('--precision', choices=['auto', 'plain', 'fp32', 'bf16', 'fp16', 'int8'], default='auto', help='how vectors are computed; auto: fp16 on a GPU, bf16 on a CPU that has it, else fp32')
 
 def add_evaluate(sub):
     "Options of `evaluate`."
@@ -325,7 +325,7 @@ def run_evaluate(args):
     elif retrieval: result = docstring_report(model)
     elif args.task=='contrast': result = evaluate_contrast(model.encode, contrast_triplets(contrast_sentences(args.data_root)))
     else: result = {name: stsb_report(model, split, args.data_root) for name,split in dict(dev='validation', test='test').items()}
-    teacher = taught_by(args.model)
+    teacher = taught_by(args.model) if args.model else None
     if teacher and args.json: result['distilled_from'] = teacher
     elif teacher: print(f'distilled from {teacher}: not to be compared with models trained from random weights')
     if args.json: print(json.dumps(result))
@@ -350,63 +350,38 @@ def stsb_report(model, split:str, data_root=None) -> dict:
 def load(args):
     "The model that `--model` names."
     from text_embedding.inference import load_model
-    return load_model(args.model)
+    return load_model(args.model, precision=args.precision)
 
 # %% ../nbs/23_cli.ipynb #b531bd34
 def read_texts(path:str, column:str='text') -> list:
-    "The texts of a file, one per line (.txt, or `-` for standard input), or of a column of a .jsonl, .csv or .parquet file. Empty lines are skipped."
-    from text_embedding.data import FILES, Source, open_source
-    if Path(path).suffix.lower() in FILES:
-        table = open_source(Source(Path(path).name, path))
-        if column not in table.column_names: raise ValueError(f'{path} has no column {column!r}; it has {", ".join(table.column_names)}: name one with --column')
-        texts = table[column]
-    elif path!='-' and not Path(path).is_file(): raise FileNotFoundError(f'there is no file {path}')
-    else: texts = (sys.stdin.read() if path=='-' else Path(path).read_text(encoding='utf-8', errors='replace')).splitlines()
-    texts = [t for t in texts if not isinstance(t, str) or t.strip()]
+    "The texts of a file, one per line (.txt, or `-` for standard input), or of a column of a .jsonl, .csv or .parquet file. Empty ones are skipped."
+    from text_embedding.corpus import stream_texts
+    texts = list(stream_texts(path, column, on_empty='skip'))
     if not texts: raise ValueError(f'{path} holds no text')
     return texts
 
 # %% ../nbs/23_cli.ipynb #2358fb6f
-def check_output(path:str):
-    "Raise ValueError or OSError, before any work, where vectors could not be written to `path`."
-    path = Path(path)
-    if path.suffix not in ('.npy', '.parquet'): raise ValueError(f'{path} should end in .npy or .parquet')
-    if not path.parent.is_dir(): raise FileNotFoundError(f'there is no folder {path.parent} to write {path.name} to; make it first')
-
-def write_vectors(path:str, vectors, texts:list):
-    "Write (n, o) vectors as .npy, or as .parquet with columns text and embedding; a half-written file never has the final name."
-    check_output(path)
-    path = Path(path); part = path.with_name(path.name+'.part')
-    try:
-        if path.suffix=='.npy':
-            import numpy as np
-            with open(part, 'wb') as f: np.save(f, vectors)
-        else:
-            import pyarrow as pa, pyarrow.parquet as pq
-            column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])   # n lists of o
-            pq.write_table(pa.table(dict(text=texts, embedding=column)), part)
-        os.replace(part, path)
-    finally: part.unlink(missing_ok=True)
-
-# %% ../nbs/23_cli.ipynb #91f29f94
 def add_encode(sub):
     "Options of `encode`."
-    p = sub.add_parser('encode', help='texts of a file to vectors (.npy or .parquet)', description='Embed every text of a file. Rows come out in the order of the texts.')
+    p = sub.add_parser('encode', help='texts of a file to vectors (.npy or .parquet)', description='Embed every text of a file, in constant memory. Rows come out in the order of the texts.\nFinished parts wait in OUTPUT.parts: after an interruption the same command goes on from there.')
     add_model(p)
     p.add_argument('input', help='.txt (a text a line), .jsonl, .csv, .parquet, or - for standard input')
     p.add_argument('output', help='.npy: the vectors; .parquet: columns text and embedding')
     p.add_argument('--column', default='text', metavar='NAME', help='column of the texts (default: text)')
     p.add_argument('--batch-size', type=int, metavar='N', help='texts a batch may hold')
     p.add_argument('--max-length', type=int, metavar='N', help='tokens kept of each text')
+    p.add_argument('--shard', type=int, default=16_384, metavar='N', help='texts in memory, and saved, at a time (default: 16384)')
+    p.add_argument('--on-empty', choices=['error', 'zero', 'skip'], default='error', help='a row without text: stop and name it, give it a vector of zeros, or leave it out (default: error)')
+    p.add_argument('--overwrite', action='store_true', help='forget the parts of an interrupted run')
     p.set_defaults(run=run_encode)
 
 def run_encode(args):
     "`text-embedding encode`."
+    from text_embedding.corpus import check_output, encode_corpus
     check_output(args.output)
-    texts = read_texts(args.input, args.column)
-    vectors = load(args).encode(texts, batch_size=args.batch_size, max_length=args.max_length, show_progress=sys.stderr.isatty())
-    write_vectors(args.output, vectors, texts)
-    print(f'{len(texts):,} texts -> {args.output} {vectors.shape}')
+    try: r = encode_corpus(load(args), args.input, args.output, args.column, args.shard, args.max_length, args.batch_size, args.on_empty, args.overwrite)
+    except KeyboardInterrupt as e: fail('; '.join(filter(None, ('interrupted', str(e)))))
+    print(f'{r["texts"]:,} texts -> {args.output} {r["texts"], r["dim"]}'+(f'; {r["blank"]:,} blank rows have vectors of zeros' if r['blank'] else ''))
 
 COMMANDS.append(add_encode)
 
@@ -449,6 +424,19 @@ def docstring_documents() -> list:
     "`package.name: first sentence` of every documented function at hand: what `search --docstrings` looks through."
     from text_embedding.training import split_docstrings
     return list(dict.fromkeys(f'{name}: {first}' for ds in split_docstrings() for name,first in zip(ds['name'], ds['anchor'])))
+
+# %% ../nbs/23_cli.ipynb #9d339319
+def add_bench(sub):
+    "`bench`, whose options come from its own module, at first use."
+    p = sub.add_parser('bench', help='measure the speed of this package and of others on this machine', add_help=False)
+    def parse(args=None, namespace=None):
+        try: from text_embedding.bench import add_bench as fill
+        except ImportError as e: fail(e)
+        inner = Parser(prog='text-embedding').add_subparsers(prog='text-embedding'); fill(inner)
+        return inner.choices['bench'].parse_known_args(args, namespace)
+    p.parse_known_args = parse
+
+COMMANDS.append(add_bench)
 
 # %% ../nbs/23_cli.ipynb #5762a4e2
 QUICK_QUERIES = ('multiply two matrices', 'read a file line by line', 'draw a histogram')

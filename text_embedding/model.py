@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .attention import Attention, KVCache
+from .attention import Attention, KVCache, sdpa
 from .feedforward import FEEDFORWARDS
 from .norm import NORMS
 from .pooling import POOLINGS, EmbeddingHead, repeat_weights
@@ -165,11 +165,12 @@ class Block(nn.Module):
         mask:Tensor|None=None,    # (b, s) bool, True = real key; or (b, 1, t, s), True = may attend
         rotate=None,              # from `RoPE`: turns queries and keys
         cache:KVCache|None=None,  # keys and values of earlier tokens (causal only)
+        attend=sdpa,              # attention's kernel
     ) -> Tensor:                  # (b, t, d)
         if self.pre:
-            x = x + self.dropout(self.attn(self.attn_norm(x), mask, rotate, cache))
+            x = x + self.dropout(self.attn(self.attn_norm(x), mask, rotate, cache, attend))
             return x + self.dropout(self.ffn(self.ffn_norm(x)))
-        x = self.attn_norm(x + self.dropout(self.attn(x, mask, rotate, cache)))
+        x = self.attn_norm(x + self.dropout(self.attn(x, mask, rotate, cache, attend)))
         return self.ffn_norm(x + self.dropout(self.ffn(x)))
 
 # %% ../nbs/09_model.ipynb #b9d838d2
@@ -256,14 +257,35 @@ class TextEmbeddingModel(nn.Module):
         start = caches[0].length if caches else 0
         if caches and not start and mask.device.type != 'meta' and not mask.all():
             raise ValueError('the prefix to be cached holds padding, which later tokens would take for words; cache texts of one length, or one text and then cache.expand(b)')
+        if ids.device.type != 'cpu': self.check_length(start + ids.shape[1])
         positions = start + token_positions(mask)                               # (b, t)
-        keys = F.pad(mask, (start, 0), value=True)                              # (b, s): cached keys, then these
-        x = self.token_embedding(ids)                                           # (b, t, d)
+        return self.stream(ids, positions, F.pad(mask, (start, 0), value=True), caches)   # the keys (b, s): cached ones, then these
+
+    def check_length(self, longest:int):
+        "Raise ValueError where learned positions end before a text does."
+        if self.config.position=='learned': self.position_embedding.check(longest)
+
+    def embed_tokens(self,
+        ids:Tensor,        # (b, t)
+        positions:Tensor,  # (b, t)
+    ) -> Tensor:           # (b, t, d)
+        "What enters the first block."
+        x = self.token_embedding(ids)
         if self.config.position=='sinusoidal': x = x * self.config.embd_dim**0.5  # as in the paper: else the waves drown the words
         if self.position_embedding is not None: x = x + self.position_embedding(positions).type_as(x)
+        return self.dropout(x)
+
+    def stream(self,
+        ids:Tensor,                      # (b, t)
+        positions:Tensor,                # (b, t) long: where each token stands in its text
+        keys:Tensor|None=None,           # (b, s) bool, True = real key; None: all are, or `attend` knows
+        caches:list[KVCache]|None=None,
+        attend=sdpa,                     # attention's kernel
+    ) -> Tensor:                         # (b, t, d)
+        "The diagram at the head of the page, without the checks: table, positions, blocks, final norm."
         rotate = self.rope(positions) if self.rope is not None else None
-        x = self.dropout(x)
-        for block,cache in zip(self.blocks, caches or [None]*len(self.blocks)): x = block(x, keys, rotate, cache)
+        x = self.embed_tokens(ids, positions)
+        for block,cache in zip(self.blocks, caches or [None]*len(self.blocks)): x = block(x, keys, rotate, cache, attend)
         return self.final_norm(x)
 
     def forward(self,
@@ -275,9 +297,16 @@ class TextEmbeddingModel(nn.Module):
         weights = repeat_weights(ids, mask) if self.config.repeats=='log' else None           # (b, t)
         if self._is_bag(): x,mask,weights = mean_of_rows(ids, mask, self.token_embedding.weight, weights)[:, None],mask.any(1, keepdim=True),None  # (b, 1, d), (b, 1): pooled already
         else: x = self.hidden_states(ids, mask)                                               # (b, t, d)
+        return self.pool(x, mask, weights)
+
+    def pool(self,
+        x:Tensor,                  # (b, t, d)
+        mask:Tensor,               # (b, t) bool
+        weights:Tensor|None=None,  # (b, t), from `repeat_weights`
+    ) -> Tensor:                   # (b, o)
+        "The head, in full precision under autocast too: 8 bits cannot hold a length of 1."
         if x.device.type=='meta' or not torch.is_autocast_enabled(x.device.type): return self.head(x, mask, weights)
-        with torch.autocast(x.device.type, enabled=False):                                    # 8 bits cannot hold a length of 1
-            return self.head(x.type_as(self.token_embedding.weight), mask, weights)           # (b, o)
+        with torch.autocast(x.device.type, enabled=False): return self.head(x.type_as(self.token_embedding.weight), mask, weights)
 
     def _is_bag(self) -> bool:
         "Nothing between the token table and the mean?"

@@ -55,13 +55,15 @@ class LearnedPositions(nn.Embedding):
         dim:int,          # width `d`
     ): super().__init__(max_seq_len, dim)
 
-    def forward(self, positions:Tensor) -> Tensor:  # (t,) or (b, t) -> (t, d) or (b, t, d)
-        needed = positions.shape[-1]
-        if positions.device.type == 'cpu' and positions.numel() and not torch.compiler.is_compiling():
-            needed = int(positions.max()) + 1       # a GPU would have to wait for this number: there, the length alone is checked
+    def check(self, needed:int):
+        "Raise ValueError where a text has more tokens than there are rows."
         if needed > self.num_embeddings:
             raise ValueError(f'{needed} positions are needed, and max_seq_len={self.num_embeddings} were learned; '
                              f'truncate texts to {self.num_embeddings} tokens, or use position="rope", which has no last row')
+
+    def forward(self, positions:Tensor) -> Tensor:  # (t,) or (b, t) -> (t, d) or (b, t, d)
+        if positions.device.type == 'cpu' and positions.numel() and not torch.compiler.is_compiling():
+            self.check(int(positions.max()) + 1)        # a GPU would have to wait for this number: there, the model checks the longest text
         return super().forward(positions.clamp(min=0))  # padding on the left stands at -1: any row will do, nobody reads it
 
 # %% ../nbs/05_position.ipynb #60dae98d

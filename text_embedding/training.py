@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['RECIPES', 'CHOICES', 'CAPTIONS', 'AFTER_STATIC', 'MIXES', 'DOCSTRINGS', 'FOR_THE_END', 'CARD', 'TEACHERS',
-           'FREE_TO_CHANGE', 'AXES', 'pick_device', 'pick_precision', 'check_options', 'TrainConfig', 'plain_encode',
-           'TrainingData', 'sts_judge', 'draw', 'retrieval_judge', 'make_judge', 'choose_sources', 'load_source_pairs',
-           'contrast_pairs', 'train_tokenizer', 'model_config_for', 'split_docstrings', 'docstring_source',
-           'docstring_tasks', 'gather_pairs', 'PreparedData', 'gather_data', 'training_data', 'prepare_data',
-           'read_card', 'save_prepared', 'load_prepared', 'teacher_folder', 'load_teacher', 'teacher_vectors',
-           'TaughtPairs', 'TaughtBatch', 'TaughtStream', 'taught', 'teacher_table', 'lineage', 'build_model',
-           'Prefetch', 'autocast', 'batch_loss', 'matmul_parameters', 'training_flops', 'Trainer', 'Diverged',
-           'check_finite', 'log_steps', 'state_of', 'check_same_run', 'restore', 'save', 'probe_losses', 'evaluate',
-           'stop_on_signal', 'curves', 'draw_history', 'compare_runs', 'write_history', 'LivePlot', 'Board',
-           'run_steps', 'fit', 'claim_output_dir', 'resume', 'static_start', 'train']
+           'FREE_TO_CHANGE', 'AXES', 'pick_device', 'cpu_has_bf16', 'pick_precision', 'check_options', 'TrainConfig',
+           'plain_encode', 'TrainingData', 'sts_judge', 'draw', 'retrieval_judge', 'make_judge', 'choose_sources',
+           'load_source_pairs', 'contrast_pairs', 'train_tokenizer', 'model_config_for', 'split_docstrings',
+           'docstring_source', 'docstring_tasks', 'gather_pairs', 'PreparedData', 'gather_data', 'training_data',
+           'prepare_data', 'read_card', 'save_prepared', 'load_prepared', 'teacher_folder', 'load_teacher',
+           'teacher_vectors', 'TaughtPairs', 'TaughtBatch', 'TaughtStream', 'taught', 'teacher_table', 'lineage',
+           'build_model', 'Prefetch', 'PackedBatch', 'pack_batch', 'autocast', 'embed_batch', 'batch_loss',
+           'matmul_parameters', 'training_flops', 'Trainer', 'Diverged', 'check_finite', 'log_steps', 'state_of',
+           'check_same_run', 'restore', 'save', 'probe_losses', 'evaluate', 'stop_on_signal', 'curves', 'draw_history',
+           'compare_runs', 'write_history', 'LivePlot', 'Board', 'run_steps', 'fit', 'claim_output_dir', 'resume',
+           'static_start', 'train']
 
 # %% ../nbs/15_training.ipynb #f371f644
 import functools, hashlib, json, math, os, re, signal, threading, time, zlib
@@ -36,7 +37,8 @@ from .evaluation import contrast_sentences, contrast_triplets, evaluate_retrieva
 from .lesson import COLORS
 from .losses import distillation_loss, info_nce, matryoshka
 from .model import PRESETS, TextEmbeddingModel, TransformerConfig, warm_start
-from .optim import build_optimizer, build_scheduler, optimizer_step
+from .optim import build_optimizer, build_scheduler, optimizer_step, take_back
+from .packing import Packed, embed_packed, pack_padded
 from .similarity import spearman
 from .tokenizer import Tokenizer
 
@@ -47,16 +49,17 @@ def pick_device(device:str='auto') -> torch.device:
     if torch.cuda.is_available(): return torch.device('cuda')
     return torch.device('mps' if torch.backends.mps.is_available() else 'cpu')
 
+def cpu_has_bf16() -> bool:
+    "Does this processor multiply bf16 itself (AVX512-BF16 or AMX)? Libraries also say yes where it is only emulated."
+    known = [getattr(torch.cpu, name, None) for name in ('_is_avx512_bf16_supported', '_is_amx_tile_supported')]     # older torch has not all
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported() and any(ask() for ask in known if ask)
+
 def pick_precision(device:torch.device, precision:str='auto') -> str:
     "'bf16' where the hardware multiplies it natively, 'fp16' on older GPUs such as the T4, else 'fp32'."
     if precision!='auto': return precision
     if device.type=='cuda':                                  # is_bf16_supported() says yes on a T4, which only emulates it
         return 'bf16' if torch.cuda.get_device_capability(device) >= (8, 0) else 'fp16'
-    if device.type=='cpu':
-        try: flags = Path('/proc/cpuinfo').read_text()
-        except OSError: flags = ''
-        if 'avx512_bf16' in flags or 'amx_bf16' in flags: return 'bf16'
-    return 'fp32'
+    return 'bf16' if device.type=='cpu' and cpu_has_bf16() else 'fp32'
 
 # %% ../nbs/15_training.ipynb #a36ff341
 _large = dict(batch_size=1024, learning_rate=5e-4, weight_decay=0.01, max_steps=20_000, max_length=128, temperature=0.05, sort_by_length=True)
@@ -141,6 +144,7 @@ class TrainConfig:
     # the machine
     device:str='auto'
     precision:str='auto'                # 'auto' | 'fp32' | 'bf16' | 'fp16'
+    packing:bool=True                   # the texts of a batch end to end, without padding; False: padded, part by part
     seed:int=0
     # housekeeping
     output_dir:str='outputs/run'
@@ -527,15 +531,36 @@ class Prefetch:
     def __exit__(self, *exc): self.pool.shutdown(wait=True, cancel_futures=True)
 
 # %% ../nbs/15_training.ipynb #f8e15b54
+@dataclass
+class PackedBatch:
+    "A batch whose texts lie end to end, without padding: all anchors, then all positives, then all negatives."
+    pairs:Batch      # keys, source, and what a teacher said; its padded texts are gone
+    packed:Packed
+    sizes:list       # texts of each part
+    @property
+    def n_pairs(self) -> int: return self.pairs.n_pairs
+    @property
+    def n_tokens(self) -> int: return self.packed.n_tokens
+    def to(self, device): return PackedBatch(self.pairs.to(device), self.packed.to(device), self.sizes)
+    def pin(self): return PackedBatch(self.pairs.pin(), self.packed.pin(), self.sizes)
+
+def pack_batch(batch:Batch, max_runs:int|None=None) -> PackedBatch:
+    "Take the padding out of a batch, on the CPU; `max_runs` as for `cut_runs`."
+    return PackedBatch(replace(batch, anchor=None, positive=None, negative=None), pack_padded(batch.parts, max_runs), [len(ids) for ids,_ in batch.parts])
+
+# %% ../nbs/15_training.ipynb #c59f9bb3
 def autocast(device:torch.device, precision:str):
     "A context in which matrix products run in 'fp16' or 'bf16'; for 'fp32' it does nothing."
     dtype = dict(fp16=torch.float16, bf16=torch.bfloat16).get(precision)
     return torch.autocast(device.type, dtype=dtype) if dtype else nullcontext()
 
-def batch_loss(config:TrainConfig, embed, batch:Batch) -> Tensor:  # scalar, fp32
-    "InfoNCE of one batch, mixed with distillation where a teacher read it; `embed(ids, mask)` gives (b, o) unit vectors."
-    a,p = embed(*batch.anchor),embed(*batch.positive)                          # (b, o) each
-    n = embed(*batch.negative) if batch.negative is not None else None         # (m, o)
+def embed_batch(model, batch) -> list:  # anchors and positives (b, o), and negatives (n, o) where there are some
+    "The unit vectors of a batch: packed, in one pass over all its texts; padded, part by part."
+    if isinstance(batch, PackedBatch): return list(embed_packed(model, batch.packed).split(batch.sizes))
+    return [model(ids, mask) for ids,mask in batch.parts]
+
+def batch_loss(config:TrainConfig, batch, a:Tensor, p:Tensor, n:Tensor|None=None) -> Tensor:  # scalar, fp32
+    "InfoNCE of the vectors of one batch, mixed with distillation where a teacher read it."
     def loss(a, p, n=None):
         taught = getattr(batch, 'read', None) is not None and len(batch.read) > 1       # a batch of a `TaughtStream`, with pairs that the teacher read
         w = config.teacher_weight if taught else 0.
@@ -579,6 +604,7 @@ class Trainer:
         self.optimizer = build_optimizer(model, c.optimizer, learning_rate=c.learning_rate, muon_lr=c.muon_lr, weight_decay=c.weight_decay, embedding_lr=c.embedding_lr)
         self.scheduler = build_scheduler(self.optimizer, c.schedule, round(c.warmup*self.total_steps), self.total_steps)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision=='fp16')
+        self.wait = self.device.type=='cpu'                      # ask at each step whether it was taken: on a CPU that costs nothing
         self.step,self.seconds,self.pairs,self.tokens,self.deadline = 0,0.0,0,0,math.inf
         self.best,self.history = None,[]
         self.board = Board(Path(c.output_dir)/'tensorboard') if c.tensorboard else None
@@ -588,17 +614,22 @@ class Trainer:
 
     def loss(self, batch:Batch) -> Tensor:
         with self.autocast():
-            if self.start is None or batch.source in AFTER_STATIC: return batch_loss(self.config, self.model, batch)
-            seen = []
-            def embed(ids, mask): seen.append((self.model(ids, mask), self.start(ids, mask))); return seen[-1][0]
-            loss,((a, a0),(p, p0)) = batch_loss(self.config, embed, batch),seen[:2]                  # (b, o) each: now, and at the start
+            pairs = batch.pairs if isinstance(batch, PackedBatch) else batch
+            a,p,*n = embed_batch(self.model, batch)                                                  # (b, o) each
+            loss = batch_loss(self.config, pairs, a, p, *n)
+            if self.start is None or pairs.source in AFTER_STATIC: return loss
+            a0,p0 = embed_batch(self.start, batch)[:2]                                               # (b, o) each: as they were at the start
             return loss + self.config.stay_close*(a.float()@p.float().T - a0@p0.T).square().mean()   # the cosines of all b x b pairs
 
+    def ready(self, batch:Batch) -> Batch|PackedBatch:
+        "A batch as the model takes it, where the device can fetch it without waiting."
+        if self.config.packing: batch = pack_batch(batch, 8 if self.device.type=='cpu' else 4)       # a run is some kernels: a GPU wants few, and large ones
+        return batch.pin() if self.device.type=='cuda' else batch
+
     def micro_batches(self, step:int) -> list:
-        "The batches of one step, where the device can fetch them without waiting."
+        "The batches of one step."
         k = self.config.grad_accum_steps
-        batches = [self.data.stream.batch(step*k+i) for i in range(k)]
-        return [b.pin() for b in batches] if self.device.type=='cuda' else batches
+        return [self.ready(self.data.stream.batch(step*k+i)) for i in range(k)]
 
     def spent(self) -> dict:
         "What the run has cost so far: the axes of its curves."
@@ -613,7 +644,7 @@ class Trainer:
             self.scaler.scale(loss).backward()
             total = total+loss.detach()
             self.pairs += batch.n_pairs; self.tokens += batch.n_tokens
-        step = optimizer_step(self.optimizer, self.scheduler, self.scaler, self.model.parameters(), self.config.max_grad_norm)
+        step = optimizer_step(self.optimizer, self.scheduler, self.scaler, self.model.parameters(), self.config.max_grad_norm, self.wait)
         return dict(loss=total, **step)                          # loss, grad_norm, stepped
 
 # %% ../nbs/15_training.ipynb #c23a41cc
@@ -636,6 +667,8 @@ def log_steps(trainer:Trainer, pending:list, bar) -> list:
     losses,norms = (torch.stack([torch.as_tensor(p[k]).float() for p in pending]).tolist() for k in ('loss', 'grad_norm'))
     loss,taken = sum(losses)/len(losses),[n for n in norms if math.isfinite(n)]
     check_finite(t, loss, norms)
+    unread = [p['stepped'] for p in pending if torch.is_tensor(p['stepped'])]        # a bool was read, and the schedule has obeyed it
+    if unread: take_back(t.scheduler, int((~torch.stack(unread)).sum()))
     row = t.spent() | dict(loss=round(loss, 5), lr=t.scheduler.get_last_lr()[0])
     if taken: row['grad_norm'] = round(sum(taken)/len(taken), 4)
     t.history.append(row)
@@ -654,7 +687,7 @@ def state_of(trainer:Trainer) -> dict:
         rng=torch.get_rng_state(), cuda_rng=cuda)
 
 # %% ../nbs/15_training.ipynb #e363c86e
-FREE_TO_CHANGE = {'output_dir', 'cache_dir', 'data_root', 'prepared', 'device', 'max_seconds', 'log_every', 'eval_every', 'save_every', 'tensorboard'}
+FREE_TO_CHANGE = {'output_dir', 'cache_dir', 'data_root', 'prepared', 'device', 'max_seconds', 'packing', 'log_every', 'eval_every', 'save_every', 'tensorboard'}
 
 def check_same_run(old:dict, new:dict):
     "Raise a ValueError naming every option that differs and would change the weights."
@@ -688,7 +721,7 @@ def probe_losses(trainer:Trainer) -> dict:
     "InfoNCE, without dropout, of each probe: `held_out/...` and `trained/...` for each source, and their means."
     t = trainer
     t.model.eval()
-    out = {name: round(t.loss(batch.to(t.device)).item(), 4) for name,batch in t.data.probes.items()}
+    out = {name: round(t.loss(t.ready(batch).to(t.device)).item(), 4) for name,batch in t.data.probes.items()}
     t.model.train()
     for kind in ('held_out', 'trained'):
         if v := [out[k] for k in out if k.startswith(kind)]: out[kind] = round(sum(v)/len(v), 4)

@@ -1,0 +1,144 @@
+"""What was tried to make the 38 M encoder faster on a CPU, each against what ships, in alternating rounds. Prints a markdown table a topic; all weights are random.
+
+    bench/attempts.py [--what encode,latency,train,profile] [--rounds 3] [--quick]"""
+import argparse, tempfile
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from text_embedding import fast, inference, packing, training
+from text_embedding.bench import Contender, Lab, alternate, compare, matmul_peak, our_step, pick, work
+from text_embedding.inference import Embedder
+
+@contextmanager
+def patched(*changes):  # (module, name, value)
+    "Some names of the package replaced, and put back."
+    old = [(m, k, getattr(m, k)) for m,k,_ in changes]
+    for m,k,v in changes: setattr(m, k, v)
+    try: yield
+    finally:
+        for m,k,v in old: setattr(m, k, v)
+
+def per_tensor(weight, bias):
+    "int8 with one scale for all activations of a batch: the vector of a text then depends on its batch."
+    ops = torch.ops.quantized
+    scales = weight.abs().amax(1).clamp(min=1e-12)/63
+    packed = ops.linear_prepack(torch.quantize_per_channel(weight, scales.double(), torch.zeros(len(weight), dtype=torch.long), 0, torch.qint8), bias)
+    return lambda x: ops.linear_dynamic(x, packed, False)
+
+def onednn_int8(weight, bias):
+    "int8 by oneDNN instead of FBGEMM, one scale for all activations."
+    engine = torch.backends.quantized.engine
+    torch.backends.quantized.engine = 'onednn'
+    run = per_tensor(weight, bias)
+    torch.backends.quantized.engine = engine
+    return run
+
+def compiled(weight, bias):
+    "int8 as it ships, the steps around the product fused by torch.compile (needs a C++ compiler)."
+    ops = torch.ops.quantized
+    scales = weight.abs().amax(1).clamp(min=1e-12)/63
+    packed = ops.linear_prepack(torch.quantize_per_channel(weight, scales.double(), torch.zeros(len(weight), dtype=torch.long), 0, torch.qint8), None)
+    def linear(x):
+        small,largest = shrink(x)
+        return grow(ops.linear_with_input_q_dq_qweight_dq_output_fp32(small, 1/127, 128, packed), largest, bias)
+    return linear
+
+@torch.compile(dynamic=True)
+def shrink(x):
+    largest = x.abs().amax(-1, keepdim=True).clamp(min=1e-12)
+    return x/largest, largest
+
+@torch.compile(dynamic=True)
+def grow(y, largest, bias): return y*largest if bias is None else y*largest+bias
+
+def engine(lab, precision, changes=()):
+    "An Embedder whose fast engine was built under changes."
+    e = Embedder(lab.model(), lab.tokenizer, device='cpu', precision=precision)
+    with patched(*changes): e.engine(precision)
+    return e
+
+def tanh_gelu(e):
+    "GELU by tanh: other numbers, an upper bound of what a cheaper GELU could bring."
+    for b in e.engine(e.precision).__closure__[0].cell_contents.blocks: b.act = lambda x: F.gelu(x, approximate='tanh')
+    return e
+
+def encode(lab, texts, rounds):
+    def run(e, workers=True, **kw):
+        def f():
+            if workers: return e.encode(texts, **kw)
+            with patched((inference, 'workers', lambda n: one())): return e.encode(texts, **kw)
+        return f
+    @contextmanager
+    def one(): yield map
+    int8,fp32 = engine(lab, 'int8'),engine(lab, 'fp32')
+    w = work(lab.tokenizer, texts, int8.model)
+    ways = {'int8, as shipped': run(int8), 'int8, one batch on all cores': run(int8, False)}
+    ways |= {f'int8, batches of {n} tokens': run(int8, token_budget=n) for n in (128, 256, 1024)}
+    ways |= {'int8, one scale a batch (FBGEMM)': run(engine(lab, 'int8', [(fast, 'int8_linear', per_tensor)])),
+             'int8, one scale a batch (oneDNN)': run(engine(lab, 'int8', [(fast, 'int8_linear', onednn_int8)])),
+             'int8, tanh GELU': run(tanh_gelu(engine(lab, 'int8'))),
+             'int8, attention by sdpa alone': run(engine(lab, 'int8'), ), 'int8, attention by softmax alone': run(engine(lab, 'int8'))}
+    sdpa_alone,soft_alone = ways.pop('int8, attention by sdpa alone'),ways.pop('int8, attention by softmax alone')
+    def under(value, f):
+        def g():
+            with patched((fast, 'SHORT', value)): return f()
+        return g
+    ways |= {'int8, attention by sdpa alone': under(0, sdpa_alone), 'int8, attention by softmax alone': under(10**6, soft_alone)}
+    try: ways['int8, torch.compile around products'] = run(engine(lab, 'int8', [(fast, 'int8_linear', compiled)]))
+    except Exception as e: print('torch.compile:', e)
+    ways |= {'fp32, as shipped': run(fp32), 'fp32, oneDNN': run(engine(lab, 'fp32', [(fast, 'onednn_is_faster', lambda *a: True)]))}
+    return [Contender(k, f, **w, precision='int8' if 'int8' in k else 'fp32') for k,f in ways.items()],'int8, as shipped'
+
+def latency(lab, rounds):
+    text = pick(lab.short[:101], 1)
+    ways = {'fp32, as shipped': engine(lab, 'fp32'), 'fp32, torch alone': engine(lab, 'fp32', [(fast, 'onednn_is_faster', lambda *a: False)]), 'fp32, oneDNN': engine(lab, 'fp32', [(fast, 'onednn_is_faster', lambda *a: True)]),
+            'int8, as shipped': engine(lab, 'int8'), 'int8, one scale a batch': engine(lab, 'int8', [(fast, 'int8_linear', per_tensor)])}
+    return [Contender(k, lambda e=e: e.encode(text), **work(lab.tokenizer, text, e.model), calls=20) for k,e in ways.items()],'fp32, as shipped'
+
+def train(lab, rounds):
+    n = lab.size['pairs']; texts = lab.short[:2*n]; a,b = texts[:n],texts[n:]
+    w = work(lab.tokenizer, texts, lab.model(), passes=3) | dict(items=n)
+    step = lambda lab=lab, size=n: our_step(lab, a, b, size, 'fp32')
+    class Dry(Lab):
+        def model(self, **kw): return Lab.model(self, dropout=0.0, **kw)
+    dry = Dry(lab.folder, n < 100)
+    ways = {'as shipped': step(), f'batches of {n//4}': step(size=n//4), 'without dropout': step(dry)}
+    for runs in (None, 4, 32):
+        f = step(); ways[f'{runs or "as many as lengths"} runs'] = lambda f=f, r=runs: with_runs(f, r)
+    return [Contender(k, f, **w) for k,f in ways.items()],'as shipped'
+
+def with_runs(f, runs):
+    pack = packing.pack_padded
+    with patched((training, 'pack_padded', lambda parts, max_runs=None: pack(parts, runs))): return f()
+
+def profile(lab):
+    "Where the time of the shipped paths goes, by torch's own profiler."
+    from torch.profiler import ProfilerActivity, profile as record
+    a,b = lab.short[:128],lab.short[128:256]; step = our_step(lab, a, b, 128, 'fp32')
+    jobs = {f'{p} {name}': lambda e=engine(lab, p), t=texts: e.encode(t) for p in ('int8', 'fp32') for name,texts in lab.corpora.items()} | {'training step, 128 pairs': step}
+    for name,f in jobs.items():
+        f()
+        with record(activities=[ProfilerActivity.CPU]) as p: f()
+        rows = sorted(p.key_averages(), key=lambda r: -r.self_cpu_time_total); whole = sum(r.self_cpu_time_total for r in rows)
+        print(f'{name}: ' + ', '.join(f'{r.key.replace("aten::", "")[:44]} {r.self_cpu_time_total/whole:.1%}' for r in rows[:10]), flush=True)
+
+def main():
+    p = argparse.ArgumentParser(); p.add_argument('--what', default='encode,latency,train,profile'); p.add_argument('--rounds', type=int, default=3); p.add_argument('--quick', action='store_true')
+    o = p.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        lab = Lab(folder, o.quick)
+        print(f'{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}')
+        topics = {f'encode {name}': lambda t=t: encode(lab, t, o.rounds) for name,t in lab.corpora.items()} if 'encode' in o.what else {}
+        if 'latency' in o.what: topics['latency'] = lambda: latency(lab, o.rounds)
+        if 'train' in o.what: topics['train'] = lambda: train(lab, o.rounds)
+        for title,make in topics.items():
+            with torch.no_grad() if title != 'train' else torch.enable_grad(): contenders,base = make()
+            rows = compare(contenders, alternate(contenders, o.rounds), base, {k: matmul_peak(k) for k in ('fp32', 'int8')})
+            print(f'\n| {title} | per second | ratio (low to high) | share of the peak |\n|---|---|---|---|')
+            for r in rows: print(f'| {r["name"]} | {r["rate"]["median"]:,.1f} | {r["ratio"]["median"]:.2f} ({r["ratio"]["low"]:.2f} to {r["ratio"]["high"]:.2f}) | {r["share"]:.0%} |', flush=True)
+        if 'profile' in o.what: print(); profile(lab)
+
+if __name__=='__main__': main()
