@@ -42,6 +42,20 @@ def test_imports_go_downward():
             assert number[used] < n, f'{name} (lesson {n}) imports {used} (lesson {number[used]})'
 
 
+def test_first_embedding_comes_soon():
+    "Beyond torch: everything that `load_model` needs within 0.3 s, the first vector of the shipped model within a second more. The best of three counts: other work can only slow it down."
+    code = '''
+import time, torch, numpy
+start = time.perf_counter()
+from text_embedding import load_model
+imported = time.perf_counter()
+assert load_model(device='cpu').encode('hello').shape==(256,)
+print(imported-start, time.perf_counter()-imported)
+'''
+    runs = [[float(x) for x in run(sys.executable, '-c', code).stdout.split()] for _ in range(3)]
+    assert min(r[0] for r in runs) < 0.3 and min(r[1] for r in runs) < 1, runs
+
+
 def test_import_is_quick():
     "Importing the package takes under 0.3 s of CPU time beyond torch, every module included, and pulls in neither nbdev nor fastcore nor plotting."
     mods = ' '.join(f.stem for f in (ROOT/'text_embedding').glob('[a-z]*.py'))

@@ -32,7 +32,8 @@ def losses(folder): return [r['loss'] for r in json.loads((folder/'history.json'
 @pytest.mark.parametrize('design', DESIGNS)
 def test_both_optimizers_train_each_design(design, optimizer, pairs_file, tmp_path):
     rate = dict(static=2e-2).get(design, 3e-3)
-    cli('train', *options(tmp_path, pairs_file, design, optimizer), '--learning-rate', rate, '--output-dir', tmp_path/'run')
+    quiet = DESIGNS[design] | (dict(dropout=0.0) if 'dropout' in DESIGNS[design] else {})   # 24 steps: the loss must fall by what is learned, not by the draw
+    cli('train', *options(tmp_path, pairs_file, design, optimizer, model=quiet), '--learning-rate', rate, '--output-dir', tmp_path/'run')
     seen = losses(tmp_path/'run')
     assert seen[-1] < 0.9*seen[0], seen
 

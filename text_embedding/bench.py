@@ -453,6 +453,7 @@ def bench(
     seed:int=0,
     growth_to:int|None=None,     # texts of the largest growth step
     progress:bool=False,
+    keep=None,                   # called with the result so far after each part: an interruption loses one part, not the run
 ) -> dict:                       # plain JSON types
     "Measure what is asked for; everything that is needed to judge the numbers is in the result."
     what = check_what(what)
@@ -470,8 +471,9 @@ def bench(
             timed[w, name] = contenders,alternate(contenders, r, int(w!='growth'), progress=f'{w}, {name}' if progress else '')
             for c in contenders: c.run = None                # its models are no longer needed
             for p in peaks: peaks[p] = max(peaks[p], matmul_peak(p)) if peaks[p] else None    # a ceiling is the best of the whole run
-    for (w, name),(contenders, times) in timed.items(): out['results'].setdefault(w, {})[name] = compare(contenders, times, BASE.get(w), peaks)
-    out['machine']['load_after'] = _load()
+            for (done, group),(contenders, times) in timed.items(): out['results'].setdefault(done, {})[group] = compare(contenders, times, BASE.get(done), peaks)
+            out['machine']['load_after'] = _load()
+            if keep: keep(out)
     return out
 
 # %% ../nbs/16b_bench.ipynb #5ce16529
@@ -541,7 +543,8 @@ def run_bench(args):
     if args.threads:
         if args.threads < 1: raise ValueError(f'--threads {args.threads} must be at least 1')
         torch.set_num_threads(args.threads); os.environ['RAYON_NUM_THREADS'] = str(args.threads)
-    result = bench(what, args.rounds, args.quick, texts, args.seed, args.growth_to, progress=True)
+    def keep(result):
+        if args.json: Path(args.json).write_text(json.dumps(result, indent=1))
+    result = bench(what, args.rounds, args.quick, texts, args.seed, args.growth_to, progress=True, keep=keep)
     print(markdown(result))
-    if args.json: Path(args.json).write_text(json.dumps(result, indent=1))
     if args.picture: draw_bench(result).savefig(args.picture)

@@ -140,6 +140,7 @@ def add_machine_options(p):
     g = p.add_argument_group('machine')
     g.add_argument('--device', metavar='NAME', help='auto, cpu, cuda or mps (default: auto)')
     g.add_argument('--precision', choices=['auto', 'fp32', 'bf16', 'fp16'], help='of the matrix products (default: auto)')
+    g.add_argument('--packing', action=argparse.BooleanOptionalAction, help='one pass over all texts of a batch, without padding (default: yes)')
     g.add_argument('--fp16', action=argparse.BooleanOptionalAction, help='short for --precision fp16 or fp32')
     g.add_argument('--seed', type=int, metavar='N', help='equal seeds, equal runs (default: 0)')
     g = p.add_argument_group('output')

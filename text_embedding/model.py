@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .attention import Attention, KVCache, sdpa
-from .feedforward import FEEDFORWARDS
+from .feedforward import FEEDFORWARDS, Dropout
 from .norm import NORMS
 from .pooling import POOLINGS, EmbeddingHead, repeat_weights
 from .position import LearnedPositions, SinusoidalPositions
@@ -158,7 +158,7 @@ class Block(nn.Module):
         self.attn_norm,self.ffn_norm = (NORMS[c.norm](c.embd_dim, eps=c.layer_norm_eps) for _ in range(2))
         self.attn = Attention(c.embd_dim, c.num_heads, c.kv_heads, causal=c.causal, bias=c.attn_bias, dropout=c.dropout)
         self.ffn = FEEDFORWARDS[c.ffn](c.embd_dim, c.hidden_dim, bias=c.ffn_bias, dropout=c.dropout)
-        self.dropout = nn.Dropout(c.dropout)
+        self.dropout = Dropout(c.dropout)
 
     def forward(self,
         x:Tensor,                 # the stream, (b, t, d)
@@ -241,7 +241,7 @@ class TextEmbeddingModel(nn.Module):
         self.position_embedding = (LearnedPositions(c.max_seq_len, c.embd_dim) if c.position=='learned' else
                                    SinusoidalPositions(c.embd_dim) if c.position=='sinusoidal' else None)
         self.rope = make_rope(c.head_dim, c.rope_theta, c.yarn_factor, c.max_seq_len) if c.position=='rope' else None
-        self.dropout = nn.Dropout(c.dropout)
+        self.dropout = Dropout(c.dropout)
         self.blocks = nn.ModuleList(Block(c) for _ in range(c.num_layers))
         self.final_norm = NORMS[c.norm](c.embd_dim, eps=c.layer_norm_eps) if c.final_norm else nn.Identity()
         self.head = EmbeddingHead(c.embd_dim, c.output_dim, c.pooling)
