@@ -32,7 +32,7 @@ def readme(cfg):
             if shown.strip(): out.append('\n'.join(('    '+l).rstrip() for l in shown.strip('\n').splitlines()))
     text = '\n\n'.join(out)+'\n'
     # on the repository's front page the lessons are notebooks under nbs/
-    return with_owner(re.sub(r'\]\((\d\d_\w+|index)\.ipynb', r'](nbs/\1.ipynb', text), cfg)
+    return with_owner(re.sub(r'\]\((\d\d[a-z]?_\w+|index)\.ipynb', r'](nbs/\1.ipynb', text), cfg)
 
 def main(check):
     cfg,stale = settings(),[]

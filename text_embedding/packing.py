@@ -132,8 +132,8 @@ def attend_runs(
 # %% ../nbs/09b_packing.ipynb #62afeddd
 def packed_weights(packed:Packed) -> Tensor:  # (m,) float32
     "`repeat_weights` for a packed batch: (1 + log n)/n for a token whose text has it n times."
-    low = packed.ids.max()+1
-    _,group,n = torch.unique(packed.text*low + packed.ids, return_inverse=True, return_counts=True)
+    base = packed.ids.max()+1
+    _,group,n = torch.unique(packed.text*base + packed.ids, return_inverse=True, return_counts=True)
     n = n[group].float()
     return (1+n.log())/n
 
