@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from tqdm.auto import tqdm
 
 from .data import Ragged, TokenizedPairs, batch_of, docstring_pairs
+from .fast import cpu_has_int8
 from .inference import Embedder, load_model
 from .lesson import COLORS
 from .model import TextEmbeddingModel, encoder
@@ -175,7 +176,7 @@ def native() -> list:
     try: flags = Path('/proc/cpuinfo').read_text()
     except OSError: flags = ''
     half = ['fp16'] if 'avx512_fp16' in flags or 'amx_fp16' in flags else []
-    return ['fp32', 'int8'] + (['bf16'] if pick_precision(torch.device('cpu'))=='bf16' else []) + half
+    return ['fp32'] + ['int8']*cpu_has_int8() + (['bf16'] if pick_precision(torch.device('cpu'))=='bf16' else []) + half
 
 # %% ../nbs/16b_bench.ipynb #7e2ed3c5
 @contextmanager

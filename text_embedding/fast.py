@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from .attention import causal_mask, sdpa
 from .feedforward import GatedFeedForward
 from .model import TextEmbeddingModel
-from .packing import Packed, bag_packed, packed_weights, pool_runs
+from .packing import Packed, embed_packed
 from .training import cpu_has_bf16
 
 # %% ../nbs/15b_fast.ipynb #a07333c8
@@ -128,7 +128,7 @@ def fast_linear(
 
 # %% ../nbs/15b_fast.ipynb #4de0ea9d
 class FastBlock:
-    "The fused matrices of one `Block`."
+    "One `Block` as four linear layers, five with a gate: queries, keys and values are one of them."
     def __init__(self, block, rope:bool, precision:str):
         attn,ffn = block.attn,block.ffn
         linear = functools.partial(fast_linear, precision=precision)
@@ -184,13 +184,11 @@ class FastModel:
             return out.view(len(y), h*e).to(kind)
         return attend
 
-    @torch.inference_mode()
-    def __call__(self, packed:Packed) -> Tensor:  # runs without padding -> (b, o) unit vectors, in the order of the batch
-        model,c = self.model,self.config
-        if not packed.runs: return torch.zeros(packed.n_texts, c.embedding_dim)
-        weights = packed_weights(packed) if c.repeats=='log' else None                          # (m,)
-        if model._is_bag(): return bag_packed(model, packed, weights)
+    def states(self, packed:Packed) -> Tensor:  # (m, d), after the final norm
+        model = self.model
         x,attend = model.embed_tokens(packed.ids[None], packed.positions[None])[0],self.attention(packed)   # (m, d)
         for block in self.blocks: x = block(x, attend)
-        out = pool_runs(model, packed, model.final_norm(x), weights)
-        return out.new_zeros(packed.n_texts, out.shape[1]).index_copy_(0, packed.order, out)
+        return model.final_norm(x)
+
+    @torch.inference_mode()
+    def __call__(self, packed:Packed) -> Tensor: return embed_packed(self.model, packed, self.states)   # runs without padding -> (b, o), in the order of the batch

@@ -295,7 +295,7 @@ class TextEmbeddingModel(nn.Module):
         "One vector per text, the same alone or beside a longer text, padded left or right."
         mask = real_tokens(ids, mask, self.config.vocab_size, self.config.pad_id)
         weights = repeat_weights(ids, mask) if self.config.repeats=='log' else None           # (b, t)
-        if self._is_bag(): x,mask,weights = mean_of_rows(ids, mask, self.token_embedding.weight, weights)[:, None],mask.any(1, keepdim=True),None  # (b, 1, d), (b, 1): pooled already
+        if self.is_bag(): x,mask,weights = mean_of_rows(ids, mask, self.token_embedding.weight, weights)[:, None],mask.any(1, keepdim=True),None  # (b, 1, d), (b, 1): pooled already
         else: x = self.hidden_states(ids, mask)                                               # (b, t, d)
         return self.pool(x, mask, weights)
 
@@ -308,7 +308,7 @@ class TextEmbeddingModel(nn.Module):
         if x.device.type=='meta' or not torch.is_autocast_enabled(x.device.type): return self.head(x, mask, weights)
         with torch.autocast(x.device.type, enabled=False): return self.head(x.type_as(self.token_embedding.weight), mask, weights)
 
-    def _is_bag(self) -> bool:
+    def is_bag(self) -> bool:
         "Nothing between the token table and the mean?"
         c = self.config
         return (c.num_layers==0 and c.pooling=='mean' and not c.final_norm and self.position_embedding is None

@@ -170,13 +170,14 @@ def bag_packed(
 def embed_packed(
     model:TextEmbeddingModel,
     packed:Packed,
+    states=None,              # callable: packed -> (m, d), in place of the model's own blocks
 ) -> Tensor:                  # (b, o) unit vectors in the order of the batch; zeros for a text without tokens
     "What `model(ids, mask)` returns, and its gradients, from real tokens alone."
     c = model.config
     if not packed.runs: return model.token_embedding.weight.new_zeros(packed.n_texts, c.embedding_dim)
     model.check_length(packed.runs[0].t)                                                             # longest first
     weights = packed_weights(packed) if c.repeats=='log' else None                                   # (m,)
-    if model._is_bag(): return bag_packed(model, packed, weights)
-    x = model.stream(packed.ids[None], packed.positions[None], attend=attend_runs(packed))[0]        # (m, d)
+    if model.is_bag(): return bag_packed(model, packed, weights)
+    x = states(packed) if states else model.stream(packed.ids[None], packed.positions[None], attend=attend_runs(packed))[0]   # (m, d)
     out = pool_runs(model, packed, x, weights)
     return out.new_zeros(packed.n_texts, out.shape[1]).index_copy(0, packed.order, out)
