@@ -6,7 +6,8 @@ import torch
 from text_embedding import fast, inference
 from text_embedding.attention import sdpa
 from text_embedding.data import docstring_pairs
-from text_embedding.fast import SHORT, FastModel, attend_short, cpu_has_bf16, cpu_has_int8, fast_linear, int8_linear, pairs_together
+from text_embedding.fast import SHORT, FastModel, attend_short, cpu_has_int8, fast_linear, int8_linear, pairs_together
+from text_embedding.training import cpu_has_bf16
 from text_embedding.inference import Embedder, load_model
 from text_embedding.model import PRESETS, TextEmbeddingModel, ada_small, baseline, encoder, tiny
 from text_embedding.packing import embed_packed, pack_rows
