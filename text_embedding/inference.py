@@ -17,7 +17,8 @@ import torch
 from tqdm.auto import tqdm
 
 from .checkpoint import check_match, load_checkpoint, previous_path
-from .fast import FastModel, cpu_has_bf16, cpu_has_int8
+from .fast import FastModel, cpu_has_int8
+from .training import cpu_has_bf16
 from .model import TextEmbeddingModel
 from .packing import embed_packed, pack_rows
 from .similarity import top_k as best_of

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['SENTENCES', 'SHORT', 'COLORS', 'cmap', 'heat', 'sentence_heatmap', 'heats', 'hover_map', 'table', 'frames', 'check',
-           'scoreboard']
+           'scoreboard', 'skip_marked']
 
 # %% ../nbs/00_lesson.ipynb #306a4391
-import base64, copy, functools, html, io, json, traceback
+import base64, copy, functools, html, io, json, os, sys, traceback
 from importlib.resources import files
 from typing import Callable
 import numpy as np
@@ -66,6 +66,7 @@ def _show(fig):
     if get_ipython() is not None: display({'image/png': _png(fig, bbox_inches='tight', pad_inches=.08)}, raw=True)
     plt.close(fig)
 
+# %% ../nbs/00_lesson.ipynb #a346865d
 def _limit(vmin, vmax, *values):
     "Half-width of the symmetric colour scale."
     given = [abs(v) for v in (vmin, vmax) if v is not None]
@@ -212,6 +213,7 @@ def _frame(draw, value):
     if fig is None: raise TypeError(f'frames needs draw(value) to return a matplotlib Figure, it gave nothing for {value!r}')
     return _png(fig)
 
+# %% ../nbs/00_lesson.ipynb #9c399c43
 _SCRIPT = """<script>
 document.querySelectorAll('.te-frames:not([data-on])').forEach(function(box) {
   box.dataset.on = 1;
@@ -321,6 +323,16 @@ class _Verdict(str):
     "The word `check` returns; as the value of a cell it shows nothing more, since `check` printed its line."
     def _ipython_display_(self): pass
 
+def _outputs(f, cases):
+    try: return [f(*_fresh(c)) for c in cases]
+    except Exception: return None
+
+def _where(e):
+    "The error and the line of yours that met it, without the machine's paths."
+    at = [o for o in traceback.extract_tb(e.__traceback__) if o.filename!=check.__code__.co_filename]
+    line = f'\n  in {at[0].name}, line {at[0].lineno}: {at[0].line}' if at else ''
+    return f'error: {type(e).__name__}: {e}{line}'
+
 # %% ../nbs/00_lesson.ipynb #1169e1c0
 def check(
     yours:Callable,     # the function you wrote
@@ -348,17 +360,6 @@ def check(
     if draw: _draw_difference(got[wrong], want[wrong])
     return _Verdict('mistake' if name else 'wrong')
 
-# %% ../nbs/00_lesson.ipynb #83537050
-def _outputs(f, cases):
-    try: return [f(*_fresh(c)) for c in cases]
-    except Exception: return None
-
-def _where(e):
-    "The error and the line of yours that met it, without the machine's paths."
-    at = [o for o in traceback.extract_tb(e.__traceback__) if o.filename!=check.__code__.co_filename]
-    line = f'\n  in {at[0].name}, line {at[0].lineno}: {at[0].line}' if at else ''
-    return f'error: {type(e).__name__}: {e}{line}'
-
 # %% ../nbs/00_lesson.ipynb #9bea775d
 def scoreboard(
     *new,     # your rows: (name, dev) or (name, dev, test), Spearman x 100
@@ -378,3 +379,35 @@ def scoreboard(
     ax.set_yticks(range(len(rows)), [r[0] for r in rows], fontsize=9)
     ax.set(xlim=(0, 100), xlabel='STS-B Spearman x 100: dev dark, test light'); ax.spines[['top', 'right']].set_visible(False)
     return ax.figure
+
+# %% ../nbs/00_lesson.ipynb #dd013159
+@functools.lru_cache
+def _hub_answers():
+    "Does the hub answer within three seconds?"
+    from urllib.request import Request, urlopen
+    try: return urlopen(Request('https://huggingface.co', method='HEAD'), timeout=3).status<400
+    except OSError: return False
+
+def _gpu():
+    import torch
+    return torch.cuda.is_available()
+
+_MARKS = {'hub': (lambda: bool(os.environ.get('TEXT_EMBEDDING_DATA')) or _hub_answers(), 'it reads a data set from the hub, which does not answer; TEXT_EMBEDDING_DATA can name a folder that holds it'),
+          'cuda': (_gpu, 'it needs a GPU: in Colab, Runtime > Change runtime type > T4'),
+          'slow': (lambda: False, 'it takes minutes; delete the line "#| slow" to run it')}
+
+# %% ../nbs/00_lesson.ipynb #24365b14
+def skip_marked(
+    lines:list[str],  # a cell's source
+) -> list[str]:       # the same, or one line that says why not
+    "Replace a cell marked `#| hub`, `#| cuda` or `#| slow` by a message where it cannot run."
+    for line in lines:
+        if line.strip() and not line.startswith('#|'): break
+        can,why = _MARKS.get(line[2:].strip(), (None, ''))
+        if can and not can(): return [f'print({f"skipped: {why}"!r})\n']
+    return lines
+
+# %% ../nbs/00_lesson.ipynb #3097d023
+if 'IPython' in sys.modules and _live():   # only where a person runs a notebook
+    from IPython import get_ipython as _ipython
+    if skip_marked not in _ipython().input_transformers_cleanup: _ipython().input_transformers_cleanup.append(skip_marked)
