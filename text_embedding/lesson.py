@@ -88,12 +88,6 @@ def _size(shape, rows, cols, annotate):
     foot = .07*max((len(str(c)) for c in cols), default=0) if cols is not None else .2
     return min(6, max(1.6, m*cell))+label+.3, max(.5, n*cell)+min(foot, .8)+.6
 
-class _Page:
-    "HTML for a page, text for a terminal."
-    def __init__(self, html, text): self.html,self.text = html,text
-    def _repr_html_(self): return self.html
-    def __repr__(self): return self.text
-
 def _auto(shape, annotate): return shape[0]*shape[1]<=64 and shape[1]<=10 if annotate is None else annotate
 
 # %% ../nbs/00_lesson.ipynb #ee870fa7
@@ -164,6 +158,12 @@ def heats(
     return fig
 
 # %% ../nbs/00_lesson.ipynb #d67dd7bc
+class _Page:
+    "HTML for a page, text for a terminal."
+    def __init__(self, html, text): self.html,self.text = html,text
+    def _repr_html_(self): return self.html
+    def __repr__(self): return self.text
+
 def hover_map(
     points,          # (n, 2): where each text lies
     texts,           # n texts, shown when the pointer rests on a point
@@ -234,6 +234,7 @@ def _slider_html(pngs, labels, name, start, alt=None):
                    for p,o in zip(pngs, labels))
     return f'<div class="te-frames" data-start="{start}" data-name="{html.escape(name)}">{figs}</div>{_SCRIPT}'
 
+# %% ../nbs/00_lesson.ipynb #bd8da1fd
 def _slider_widget(draw, values, labels, name, start):
     "The same frames drawn when asked for; ipywidgets 7 and 8."
     import ipywidgets as w
