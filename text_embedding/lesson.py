@@ -34,11 +34,6 @@ def cmap():
     return res
 
 # %% ../nbs/00_lesson.ipynb #cadbc67d
-def _array(x):
-    "Tensor, array, list or number -> numpy; bf16 becomes fp32."
-    if hasattr(x, 'detach'): x = x.detach().cpu(); x = (x.float() if x.is_floating_point() else x).numpy()
-    return np.asarray(x)
-
 def _subplots(n=1, w=4., h=3., nrows=1, **kw):
     "White figure: it stays readable on a dark page. As the value of a cell it shows once, not twice."
     import matplotlib.pyplot as plt
@@ -67,6 +62,11 @@ def _show(fig):
     plt.close(fig)
 
 # %% ../nbs/00_lesson.ipynb #a346865d
+def _array(x):
+    "Tensor, array, list or number -> numpy; bf16 becomes fp32."
+    if hasattr(x, 'detach'): x = x.detach().cpu(); x = (x.float() if x.is_floating_point() else x).numpy()
+    return np.asarray(x)
+
 def _limit(vmin, vmax, *values):
     "Half-width of the symmetric colour scale."
     given = [abs(v) for v in (vmin, vmax) if v is not None]
