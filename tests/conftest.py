@@ -1,13 +1,72 @@
 "Shared fixtures. Tests of what one process can show live in the lessons; here is what spans processes, files and the whole project."
-import contextlib, io, os, subprocess, sys
+import contextlib, io, os, re, shutil, subprocess, sys, venv
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault('MPLBACKEND', 'agg')
 for name in ('TEXT_EMBEDDING_DATA', 'TEXT_EMBEDDING_DEBUG'): os.environ.pop(name, None)
 os.environ['HF_HUB_OFFLINE'] = '1'  # tests need no hub
+ALL = os.environ.get('TEST_ALL')=='1'  # make test-all: also what takes long
+LESSONS = sorted((ROOT/'nbs').glob('[0-9]*.ipynb'))
+
+
+def page_name(nb): return re.sub(r'^\d+[a-z]?_', '', nb.stem)
+
+
+def tree(dst):
+    "Copy what git tracks, and what it would."
+    files = run('git', 'ls-files', '-co', '--exclude-standard').stdout.splitlines()
+    for f in files:
+        if (ROOT/f).is_file():
+            (dst/f).parent.mkdir(parents=True, exist_ok=True); shutil.copy(ROOT/f, dst/f)
+    return dst
+
+
+def once(tmp_path_factory, name, make):
+    "Make something slow once for all test processes: `make(folder)`; a failure is remembered as well."
+    shared = tmp_path_factory.getbasetemp()
+    if 'PYTEST_XDIST_WORKER' in os.environ: shared = shared.parent
+    folder = shared/name
+    with FileLock(f'{folder}.lock'):
+        if (folder/'failed').exists(): pytest.fail((folder/'failed').read_text())
+        if not (folder/'done').exists():
+            folder.mkdir(exist_ok=True)
+            try: make(folder)
+            except BaseException as e: (folder/'failed').write_text(str(e)); raise
+            (folder/'done').touch()
+    return folder
+
+
+@pytest.fixture(scope='session')
+def site(tmp_path_factory):
+    "The built site."
+    def build(folder):
+        t = tree(folder/'src')
+        run('git', 'init', '-q', cwd=t)
+        run(sys.executable, '.ci/site.py', cwd=t, env=dict(PATH=f'{Path(sys.executable).parent}:{os.environ["PATH"]}'), timeout=600)
+    return once(tmp_path_factory, 'site', build)/'src/_docs'
+
+
+@pytest.fixture(scope='session')
+def wheel_venv(tmp_path_factory):
+    "An environment with torch, then the built wheel with its requirements alone, then a kernel: what a fresh Colab has. Its folder `widgets7` holds Colab's ipywidgets."
+    def build(folder):
+        src = tree(folder/'src')
+        run(sys.executable, '-m', 'build', '-q', src, timeout=300)
+        wheel, = (src/'dist').glob('*.whl')
+        venv.create(folder/'v', with_pip=True)
+        env,python = dict(PIP_CONSTRAINT=str(ROOT/'constraints.txt')),folder/'v/bin/python'
+        run(python, '-m', 'pip', 'install', '-q', 'torch', env=env, timeout=1200)
+        before = run(python, '-c', 'import torch; print(torch.__version__, torch.__file__)').stdout
+        run(python, '-m', 'pip', 'install', '-q', wheel, env=env, timeout=1200)
+        assert run(python, '-c', 'import torch; print(torch.__version__, torch.__file__)').stdout==before, 'installing the package replaced torch'
+        (folder/'bare.txt').write_text(run(python, '-m', 'pip', 'freeze').stdout)
+        run(python, '-m', 'pip', 'install', '-q', 'ipykernel', 'nbconvert', env=env, timeout=600)
+        run(python, '-m', 'pip', 'install', '-q', '--no-deps', '--target', folder/'widgets7', 'ipywidgets==7.7.1', 'ipython-genutils==0.2.0', timeout=600)
+    return once(tmp_path_factory, 'wheel', build)
 
 
 def pytest_unconfigure(config):
