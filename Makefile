@@ -6,7 +6,7 @@ OUT    ?= outputs/quickstart
 export PIP_CONSTRAINT = $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help quickstart test lesson export readme site clean
+.PHONY: help quickstart test test-all lesson export readme site clean
 
 help:            ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/  /'
@@ -25,8 +25,11 @@ $(VENV)/dev: $(VENV)/user
 quickstart: $(VENV)/user  ## train on docstrings, compare with BM25, search: about five minutes on two cores
 	$(BIN)/text-embedding train --quick-start --overwrite --output-dir $(OUT)
 
-test: $(VENV)/dev  ## everything: lessons, package, command line, README, site, wheel
+test: $(VENV)/dev  ## lessons, package, command line, README, site in a browser, wheel
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2
+
+test-all: $(VENV)/dev  ## the same, and ipywidgets 8 beside 7 for every lesson, every page looked at closely: about three times as long
+	TEST_ALL=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2
 
 lesson: $(VENV)/dev  ## run one lesson and store its outputs: make lesson NB=03_norm
 	$(BIN)/python .ci/nb.py run $(NB)
@@ -34,6 +37,7 @@ lesson: $(VENV)/dev  ## run one lesson and store its outputs: make lesson NB=03_
 export: $(VENV)/dev  ## notebooks -> package, README
 	$(BIN)/nbdev_export
 	$(BIN)/nbdev_clean
+	$(BIN)/python .ci/api.py
 	$(BIN)/python .ci/readme.py
 
 site: $(VENV)/dev  ## build the pages into _docs

@@ -22,6 +22,17 @@ def test_package_is_in_step_with_notebooks(tmp_path):
 def test_readme_is_in_step(): run(sys.executable, ROOT/'.ci/readme.py', '--check')
 
 
+def test_reference_is_in_step():
+    "The reference lists every public name of every module, and its links point at the right lines."
+    run(sys.executable, ROOT/'.ci/api.py', '--check')
+    text = (ROOT/'nbs/api.ipynb').read_text(encoding='utf-8')
+    for f in (ROOT/'text_embedding').glob('[a-z]*.py'):
+        lines = f.read_text(encoding='utf-8').splitlines()
+        for i,line in enumerate(lines, 1):
+            if m := re.match(r'(?:def|class) ([A-Za-z]\w*)', line):
+                assert f'`{m[1]}`' in text and f'/{f.name}#L{i})' in text, f'{f.stem}.{m[1]} is missing in the reference'
+
+
 def test_imports_go_downward():
     "A module imports only modules of earlier lessons."
     number = {}
