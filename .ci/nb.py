@@ -3,7 +3,7 @@
 
 A cell with a flag (settings.ini `tst_flags`) that was not asked for by --flags is skipped and keeps the output it has.
 """
-import argparse, base64, os, subprocess, sys, time
+import argparse, base64, os, re, subprocess, sys, time
 from pathlib import Path
 
 os.environ.setdefault('MPLBACKEND', 'agg')
@@ -56,14 +56,19 @@ def run(dest, flags, store=True):
     if store: write_nb(clean(nb), dest)
     print(f'{dest.stem}: {time.time()-start:.1f} s, {dest.stat().st_size//1024} kB, {len(nb.cells)} cells')
 
-def shrink(data):
-    "A stored picture in at most 256 colours: plots have no more that anyone sees, and a notebook half the size."
+def fewer_colours(encoded):
+    "A PNG (base64) in at most 256 colours: plots have no more that anyone sees, and take half the room."
     import io
     from PIL import Image
-    if 'image/png' not in data: return
-    old,out = base64.b64decode(''.join(data['image/png'])),io.BytesIO()
+    old,out = base64.b64decode(encoded),io.BytesIO()
     Image.open(io.BytesIO(old)).convert('RGB').quantize(256, dither=Image.Dither.NONE).save(out, 'PNG', optimize=True)
-    if len(out.getvalue()) < len(old): data['image/png'] = base64.b64encode(out.getvalue()).decode()
+    return base64.b64encode(out.getvalue()).decode() if len(out.getvalue())<len(old) else encoded
+
+def shrink(data):
+    "Store pictures, and the frames of sliders, in few colours."
+    if 'image/png' in data: data['image/png'] = fewer_colours(''.join(data['image/png']))
+    if 'te-frames' in ''.join(data.get('text/html', '')):
+        data['text/html'] = re.sub(r'(?<=data:image/png;base64,)[^"]+', lambda m: fewer_colours(m[0]), ''.join(data['text/html']))
 
 def png(name, out):
     from execnb.nbio import read_nb
