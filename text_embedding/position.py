@@ -77,6 +77,15 @@ def rotate_halves(
     return torch.cat((a*cos - b*sin, b*cos + a*sin), -1).type_as(x)   # (b, n, t, e)
 
 # %% ../nbs/05_position.ipynb #50c5037a
+def _speeds(head_dim:int, theta:float, frequencies:Tensor|None) -> Tensor:  # (e/2,) float32
+    "The given speeds, if there is one for each pair, or `rope_frequencies`."
+    plain = rope_frequencies(head_dim, theta)
+    if frequencies is None: return plain
+    if frequencies.shape != plain.shape:
+        raise ValueError(f'frequencies of shape {tuple(frequencies.shape)} do not fit head_dim={head_dim}; pass head_dim/2 = {head_dim//2} numbers')
+    return frequencies.float()
+
+# %% ../nbs/05_position.ipynb #8638498d
 class RoPE(nn.Module):
     "Rotary positions: turn queries and keys by position x speed, so that their product sees only the distance ([Su et al. 2021](https://arxiv.org/abs/2104.09864))."
     def __init__(self,
@@ -86,12 +95,8 @@ class RoPE(nn.Module):
         scale:float=1.0,                # multiplies cos and sin: YaRN's temperature
     ):
         super().__init__()
-        plain = rope_frequencies(head_dim, theta)
-        if frequencies is None: frequencies = plain
-        if frequencies.shape != plain.shape:
-            raise ValueError(f'frequencies of shape {tuple(frequencies.shape)} do not fit head_dim={head_dim}; pass head_dim/2 = {head_dim//2} numbers')
         self.scale = scale
-        self.register_buffer('frequencies', frequencies.float(), persistent=False)  # made from the config, never saved
+        self.register_buffer('frequencies', _speeds(head_dim, theta, frequencies), persistent=False)  # made from the config, never saved
 
     def forward(self, positions:Tensor):  # (t,) or (b, t) -> callable (b, n, t, e) -> (b, n, t, e)
         angles = positions[..., None].float() * self.frequencies   # (t, e/2) or (b, t, e/2)

@@ -64,7 +64,6 @@ def words(text:str) -> list[str]:
     "Lower-cased words of `text`, in order, without punctuation."
     return re.findall(r'\w+', text.lower())
 
-# %% ../nbs/01_similarity.ipynb #6e7d8f73
 def jaccard(a:str, b:str) -> float:
     "Share of the words of both texts that the two have in common, 0 to 1 ([Jaccard index](https://en.wikipedia.org/wiki/Jaccard_index))."
     x,y = set(words(a)),set(words(b))
@@ -88,14 +87,13 @@ def _two(x, y):
     if not (np.isfinite(x).all() and np.isfinite(y).all()): raise ValueError('correlation of NaN or infinity: look for the text whose vector is not finite')
     return x,y
 
-# %% ../nbs/01_similarity.ipynb #6f130c9c
 def pearson(x, y) -> float:
     "Correlation of two lists of numbers, -1 to 1: the cosine of what is left after taking the means away; nan where one list is constant."
     x,y = _two(x, y)
     if np.ptp(x)==0 or np.ptp(y)==0: return float('nan')  # no direction to compare
     return float(cosine(x-x.mean(), y-y.mean()))
 
-# %% ../nbs/01_similarity.ipynb #bdda91e3
+# %% ../nbs/01_similarity.ipynb #af7dca56
 def rank(
     x,  # (n,) numbers
 ):      # (n,) ranks from 1; equal numbers share the average of their places
@@ -104,7 +102,6 @@ def rank(
     last = np.cumsum(counts)                           # place of the last of each group of equals
     return (last - (counts-1)/2)[which.reshape(-1)]    # the middle of its group
 
-# %% ../nbs/01_similarity.ipynb #0ed40982
 def spearman(x, y) -> float:
     "Pearson correlation of the ranks, -1 to 1 ([Spearman 1904](https://doi.org/10.2307/1412159)); nan where one list is constant."
     x,y = _two(x, y)
