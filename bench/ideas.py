@@ -19,7 +19,8 @@ from text_embedding.losses import info_nce
 from text_embedding.model import TextEmbeddingModel, tiny
 from text_embedding.pooling import repeat_weights
 from text_embedding.tokenizer import Tokenizer
-from text_embedding.training import TrainConfig, load_source_pairs
+from text_embedding.recipe import TrainConfig
+from text_embedding.gather import load_source_pairs
 
 DATA,OUT = sys.argv[1],Path(sys.argv[2])
 LEAKS = eval_sentences(DATA)

@@ -14,7 +14,9 @@ from torch.profiler import ProfilerActivity, profile
 from text_embedding import optim
 from text_embedding.data import Batch
 from text_embedding.model import PRESETS, TextEmbeddingModel
-from text_embedding.training import TrainConfig, Trainer, TrainingData
+from text_embedding.recipe import TrainConfig
+from text_embedding.step import Trainer
+from text_embedding.gather import TrainingData
 
 class RandomPairs:
     "Batches of pairs whose lengths are spread as in a real source: log-normal around `tokens`."

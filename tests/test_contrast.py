@@ -146,7 +146,8 @@ def test_command(trained, tmp_path):
 
 def test_training_leaves_the_test_out(tmp_path):
     "No sentence that the test may draw from becomes a training triplet, whatever phrase the rule would add to it."
-    from text_embedding.training import TrainConfig, contrast_pairs
+    from text_embedding.recipe import TrainConfig
+    from text_embedding.gather import contrast_pairs
     new = ['A nurse is pushing the tall player.', 'A green bird follows a white horse.']
     made = contrast_pairs(dict(coco=dict(anchor=CAPTIONS+new, positive=CAPTIONS[::-1]+new)), TrainConfig(data_root=str(mirror(tmp_path))))
     assert len(made) and all(any(set(words(n)) & set(words(a)) == set(words(n)) for n in new) for a in made['anchor']), made['anchor']

@@ -1,14 +1,18 @@
 "Distillation: the student's cosines move to the teacher's, the teacher reads each text once, and what is missing is named. The teacher is a random matrix."
 import json, zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from conftest import cli, make_rows
 
-from text_embedding import training
+from text_embedding import teacher as teacher_module
 from text_embedding.checkpoint import load_checkpoint
-from text_embedding.training import TrainConfig, plain_encode, prepare_data, train
+from text_embedding.data import PairStream
+from text_embedding.recipe import TrainConfig, build_model
+from text_embedding.gather import plain_encode, prepare_data
+from text_embedding.training import train
 
 class Teacher:
     "Random vectors of 32 numbers for each word, averaged; counts the texts it reads."
@@ -22,7 +26,7 @@ class Teacher:
 @pytest.fixture
 def teacher(monkeypatch):
     t = Teacher()
-    monkeypatch.setattr(training, 'load_teacher', lambda name, max_length: (t, f'{name} {max_length}'))
+    monkeypatch.setattr(teacher_module, 'load_teacher', lambda name, max_length: (t, f'{name} {max_length}'))
     return t
 
 
@@ -54,8 +58,8 @@ def test_static_starts_at_the_teachers_tokens(teacher, pairs_file, tmp_path):
     "At weight 0 the teacher reads the vocabulary alone; the table's cosines are its own, the mean taken out."
     c = options(pairs_file, tmp_path, teacher_weight=0., preset='static').resolve()
     data = prepare_data(c)
-    assert teacher.read <= 400 and type(data.stream) is training.PairStream
-    table = training.build_model(c, data.tokenizer, data.start).token_embedding.weight.detach().numpy()
+    assert teacher.read <= 400 and type(data.stream) is PairStream
+    table = build_model(c, data.tokenizer, data.start).token_embedding.weight.detach().numpy()
     said = teacher([data.tokenizer.decode([i]) for i in range(len(table))])
     unit = lambda x: x/np.linalg.norm(x, axis=1, keepdims=True)
     np.testing.assert_allclose(off_diagonal(unit(table)), off_diagonal(unit(said-said.mean(0))), atol=5e-3)
@@ -67,11 +71,11 @@ def test_the_teacher_reads_once(teacher, pairs_file, tmp_path):
     data = prepare_data(c)
     read = teacher.read
     assert 600 < read <= 600+400 and len(data.stream.sources['file 0'])==300          # texts of 300 pairs, and the vocabulary
-    again = prepare_data(training.replace(c, seed=1))
+    again = prepare_data(replace(c, seed=1))
     assert teacher.read==read                                                      # another seed, the same file
     (b,twin) = (d.stream.batch(0) for d in (data, prepare_data(c)))
     assert torch.equal(b.vectors, twin.vectors) and b.vectors.dtype==torch.float16 and len(b.vectors)==2*b.n_pairs
-    prepare_data(training.replace(c, teacher_rows=100))
+    prepare_data(replace(c, teacher_rows=100))
     assert teacher.read > read                                                     # other texts, another file
 
 
@@ -92,12 +96,12 @@ def test_resume_ends_with_the_same_weights(teacher, pairs_file, tmp_path):
     assert train(half, stop_at=13).step==13
     again = train(half, resume_from=str(tmp_path/'half/last'))
     assert all(torch.equal(a, b) for a,b in zip(whole.model.parameters(), again.model.parameters())) and whole.best==again.best
-    with pytest.raises(ValueError, match='teacher_weight'): train(training.replace(half, teacher_weight=0.5), resume_from=str(tmp_path/'half/last'))
+    with pytest.raises(ValueError, match='teacher_weight'): train(replace(half, teacher_weight=0.5), resume_from=str(tmp_path/'half/last'))
 
 
 def test_what_is_missing_is_named(pairs_file, tmp_path, monkeypatch):
     opts = ['train', '--train-file', pairs_file, '--vocab-size', 400, '--max-steps', 2, '--output-dir', tmp_path/'run']
-    monkeypatch.setattr(training, 'find_spec', lambda name: None)
+    monkeypatch.setattr(teacher_module, 'find_spec', lambda name: None)
     r = cli(*opts, '--teacher', 'minilm', ok=False)
     assert r.returncode==2 and "pip install 'text_embedding[distill]'" in r.stderr and 'Traceback' not in r.stderr
     r = cli(*opts, '--teacher', tmp_path, ok=False)

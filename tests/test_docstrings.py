@@ -11,7 +11,8 @@ PACKAGES = ('jinja2', 'fsspec', 'tqdm', 'packaging', 'typer')
 def test_held_out_functions_are_in_no_training_source():
     "By package, by name and by text; the functions that choose the checkpoint are not those that are reported."
     from text_embedding.data import docstrings, normalized
-    from text_embedding.training import DOCSTRINGS, TrainConfig, docstring_source, docstring_tasks, split_docstrings
+    from text_embedding.gather import DOCSTRINGS, docstring_source, docstring_tasks, split_docstrings
+    from text_embedding.recipe import TrainConfig
     held = split_docstrings(PACKAGES, None)[1:]
     names,texts = {n for ds in held for n in ds['name']},{normalized(t) for ds in held for c in ('anchor', 'positive') for t in ds[c]}
     assert len(names) >= 3
@@ -29,7 +30,7 @@ def test_held_out_functions_are_in_no_training_source():
 def test_judge_draws_from_all_rows():
     "Rows lie in the order of packages; the sample does not."
     from datasets import Dataset
-    from text_embedding.training import docstring_tasks, retrieval_judge
+    from text_embedding.gather import docstring_tasks, retrieval_judge
     ds = Dataset.from_dict(dict(anchor=[f'q{i}' for i in range(4000)], positive=[f'd{i}' for i in range(4000)], package=[str(i//1000) for i in range(4000)]))
     tasks = docstring_tasks(ds, ds)
     assert [len(t['anchor']) for t in tasks.values()]==[1000]*3

@@ -7,7 +7,7 @@ from text_embedding import fast, inference
 from text_embedding.attention import sdpa
 from text_embedding.data import docstring_pairs
 from text_embedding.fast import SHORT, FastModel, attend_short, cpu_has_int8, fast_linear, int8_linear, pairs_together
-from text_embedding.training import cpu_has_bf16
+from text_embedding.recipe import cpu_has_bf16
 from text_embedding.inference import Embedder, load_model
 from text_embedding.model import PRESETS, TextEmbeddingModel, ada_small, baseline, encoder, tiny
 from text_embedding.packing import embed_packed, pack_rows
@@ -242,5 +242,5 @@ def test_nothing_in_nothing_out():
 
 
 def test_bf16_is_asked_of_training():
-    from text_embedding.training import cpu_has_bf16 as asked
+    from text_embedding.recipe import cpu_has_bf16 as asked
     assert cpu_has_bf16 is asked and isinstance(cpu_has_bf16(), bool)

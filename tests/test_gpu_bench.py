@@ -31,7 +31,7 @@ def test_lengths_come_as_counted(bench):
 
 
 def test_bert_has_as_many_numbers_in_its_matrices(bench):
-    from text_embedding.training import matmul_parameters
+    from text_embedding.recipe import matmul_parameters
     c = bench['common'].config(False)
     b = pytest.importorskip('transformers') and bench['common'].bert_config(c)
     assert b.num_hidden_layers*(4*b.hidden_size**2 + 2*b.hidden_size*b.intermediate_size) == matmul_parameters(c)

@@ -12,7 +12,11 @@ from text_embedding import training
 from text_embedding.data import Batch
 from text_embedding.model import PRESETS, TextEmbeddingModel
 from text_embedding.optim import Muon, adamw_fused, adamw_update, build_optimizer, build_scheduler, optimizer_step, take_back
-from text_embedding.training import PackedBatch, TaughtBatch, TrainConfig, Trainer, TrainingData, log_steps, pack_batch, pick_precision
+from text_embedding.step import PackedBatch, Trainer, pack_batch
+from text_embedding.teacher import TaughtBatch
+from text_embedding.recipe import TrainConfig, pick_precision
+from text_embedding.gather import TrainingData
+from text_embedding.history import log_steps
 
 MODELS = {
     'static': dict(preset='static', model=dict(embd_dim=32)),

@@ -31,7 +31,9 @@ from .inference import Embedder, load_model
 from .lesson import COLORS
 from .model import TextEmbeddingModel, encoder
 from .tokenizer import Tokenizer, pad_rows
-from .training import TrainConfig, Trainer, TrainingData, matmul_parameters, pick_precision
+from .recipe import TrainConfig, matmul_parameters, pick_precision
+from .step import Trainer
+from .gather import TrainingData
 
 # %% ../nbs/16b_bench.ipynb #0e9fd2de
 SIZES = dict(full=dict(short=600, long=24, own=600, static=20, pairs=128, share=8, calls=20, growth=100_000),

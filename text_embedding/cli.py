@@ -158,7 +158,8 @@ QUICK_START = dict(preset='static', model=dict(embd_dim=512, repeats='log'), dat
 def train_config(args:dict):
     "(TrainConfig, folder to resume from or None, quick start?) of the given options: they override the file, which overrides the resumed run."
     from text_embedding.checkpoint import load_training_state
-    from text_embedding.training import TrainConfig, check_same_run, model_config_for, read_card
+    from text_embedding.recipe import TrainConfig, model_config_for, read_card
+    from text_embedding.training import check_same_run
     given = dict(args)
     resumed,quick,file = given.pop('resume_from', None),given.pop('quick_start', False),given.pop('config', None)
     base = load_training_state(resumed)['config'] if resumed else QUICK_START if quick else {}
@@ -188,7 +189,7 @@ def given_fields(given:dict, said:dict) -> dict:
 # %% ../nbs/23_cli.ipynb #07e331e2
 def read_config(path:str) -> dict:
     "TrainConfig fields from a JSON file. Raises ValueError naming the file, and the field whose value has the wrong type."
-    from text_embedding.training import TrainConfig
+    from text_embedding.recipe import TrainConfig
     try: said = json.loads(Path(path).read_text(encoding='utf-8'))
     except ValueError as e: raise ValueError(f'{path} is not JSON: {e}') from None
     if not isinstance(said, dict): raise ValueError(f'{path} holds a JSON {type(said).__name__}; write an object such as {{"preset": "tiny", "batch_size": 512}}')
@@ -239,7 +240,8 @@ COMMANDS.append(add_train)
 def run_prepare(args):
     "`text-embedding prepare`."
     import tempfile
-    from text_embedding.training import CARD, gather_data, save_prepared
+    from text_embedding.recipe import CARD
+    from text_embedding.gather import gather_data, save_prepared
     given = {k: v for k,v in vars(args).items() if k not in ('run', 'command', 'overwrite')}
     out = Path(given['output_dir'])
     if (out/CARD).exists() and not getattr(args, 'overwrite', False): raise FileExistsError(f'{out} already holds prepared data; choose another output directory, or pass --overwrite')
@@ -287,7 +289,7 @@ def format_report(report:dict) -> str:
 # %% ../nbs/23_cli.ipynb #aed44637
 def docstring_report(model, n:int=1000) -> dict:
     "Retrieval on docstrings that were held out of training: of functions, and of whole packages."
-    from text_embedding.training import docstring_tasks, split_docstrings
+    from text_embedding.gather import docstring_tasks, split_docstrings
     tasks = docstring_tasks(*split_docstrings()[1:], n)
     return retrieval_report(model, {k: (tasks[k]['anchor'], tasks[k]['positive']) for k in ('functions', 'packages')})
 
@@ -423,7 +425,7 @@ def print_hits(query:str, hits:list):
 
 def docstring_documents() -> list:
     "`package.name: first sentence` of every documented function at hand: what `search --docstrings` looks through."
-    from text_embedding.training import split_docstrings
+    from text_embedding.gather import split_docstrings
     return list(dict.fromkeys(f'{name}: {first}' for ds in split_docstrings() for name,first in zip(ds['name'], ds['anchor'])))
 
 # %% ../nbs/23_cli.ipynb #9d339319

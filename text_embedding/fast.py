@@ -17,7 +17,7 @@ from .attention import causal_mask, sdpa
 from .feedforward import GatedFeedForward
 from .model import TextEmbeddingModel
 from .packing import Packed, embed_packed
-from .training import cpu_has_bf16
+from .recipe import cpu_has_bf16
 
 # %% ../nbs/15b_fast.ipynb #a07333c8
 def median_seconds(f, n:int=5) -> float:

@@ -18,12 +18,12 @@ from tqdm.auto import tqdm
 
 from .checkpoint import check_match, load_checkpoint, previous_path
 from .fast import FastModel, cpu_has_int8
-from .training import cpu_has_bf16
+from .recipe import cpu_has_bf16
 from .model import TextEmbeddingModel
 from .packing import embed_packed, pack_rows
 from .similarity import top_k as best_of
 from .tokenizer import Tokenizer, pad_rows
-from .training import pick_device
+from .recipe import pick_device
 
 # %% ../nbs/16_inference.ipynb #e7924310
 def token_batches(

@@ -18,7 +18,7 @@ from text_embedding.inference import token_batches
 from text_embedding.model import TextEmbeddingModel
 from text_embedding.packing import embed_packed, pack_rows, pool_runs
 from text_embedding.tokenizer import pad_rows
-from text_embedding.training import matmul_parameters
+from text_embedding.recipe import matmul_parameters
 
 @dataclass
 class Job:

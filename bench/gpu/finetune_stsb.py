@@ -13,7 +13,8 @@ from report import score
 from text_embedding.checkpoint import load_checkpoint, save_checkpoint
 from text_embedding.losses import cosent_loss
 from text_embedding.optim import build_optimizer, build_scheduler, optimizer_step
-from text_embedding.training import autocast, pick_device, pick_precision, plain_encode, sts_judge
+from text_embedding.recipe import autocast, pick_device, pick_precision
+from text_embedding.gather import plain_encode, sts_judge
 
 def main(prepared, model_dir, out, epochs=4, learning_rate=1e-4, batch_size=64, seed=0):
     epochs,learning_rate,device = int(epochs),float(learning_rate),pick_device()

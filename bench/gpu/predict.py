@@ -21,7 +21,7 @@ from text_embedding.optim import build_optimizer
 from text_embedding.packing import embed_packed, pack_padded, pack_rows
 from text_embedding.losses import info_nce
 from text_embedding.tokenizer import pad_rows
-from text_embedding.training import matmul_parameters, training_flops
+from text_embedding.recipe import matmul_parameters, training_flops
 from train_speed import pair_stream
 
 MACHINES = {   # matmul: FLOP/s of products at these sizes; attention: of the attention kernel; bandwidth: bytes/s; launch: s of Python a kernel; least: s a kernel takes at least

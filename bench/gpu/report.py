@@ -8,7 +8,9 @@ import torch
 
 from text_embedding.checkpoint import load_checkpoint
 from text_embedding.evaluation import evaluate_sts, format_sts
-from text_embedding.training import compare_runs, pick_device, plain_encode
+from text_embedding.history import compare_runs
+from text_embedding.recipe import pick_device
+from text_embedding.gather import plain_encode
 
 def score(model_dir, prepared, splits):
     "Spearman with its bootstrap interval on each split, from the judges' data in the prepared directory."

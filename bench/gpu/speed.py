@@ -7,7 +7,9 @@ import argparse, sys, time
 import torch
 
 from text_embedding.cli import add_train, train_config
-from text_embedding.training import Prefetch, Trainer, build_model, prepare_data
+from text_embedding.step import Prefetch, Trainer
+from text_embedding.recipe import build_model
+from text_embedding.gather import prepare_data
 
 def main(argv):
     p = argparse.ArgumentParser(); p.add_argument('--minutes', type=float, default=10.); p.add_argument('--peak', type=float, default=989., help='TFLOPS at best')

@@ -17,7 +17,9 @@ from speed_common import about, alternate, arguments, bert_config, config, datas
 from text_embedding.data import PairStream, Ragged, TokenizedPairs
 from text_embedding.model import TextEmbeddingModel
 from text_embedding.optim import build_scheduler, newton_schulz
-from text_embedding.training import Prefetch, TrainConfig, Trainer, TrainingData, autocast, training_flops
+from text_embedding.step import Prefetch, Trainer
+from text_embedding.recipe import TrainConfig, autocast, training_flops
+from text_embedding.gather import TrainingData
 
 HAS_PACKING = 'packing' in {f.name for f in fields(TrainConfig)}
 
