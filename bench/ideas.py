@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from datasets import Dataset, load_dataset
 
-from text_embedding.data import MIX, REGISTRY, PairStream, TokenizedPairs, eval_sentences, load_and_count, load_stsb, normalized, read_tokenized, replace, text_keys, tokenize_pairs
+from text_embedding.data import MIX, REGISTRY, eval_sentences, load_and_count, load_stsb, normalized, replace, text_keys
+from text_embedding.batches import PairStream, TokenizedPairs, read_tokenized, tokenize_pairs
 from text_embedding.evaluation import contrast_sentences, contrast_triplets, evaluate_contrast, evaluate_scores
 from text_embedding.losses import info_nce
 from text_embedding.model import TextEmbeddingModel, tiny

@@ -12,7 +12,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from text_embedding import optim
-from text_embedding.data import Batch
+from text_embedding.batches import Batch
 from text_embedding.model import PRESETS, TextEmbeddingModel
 from text_embedding.recipe import TrainConfig
 from text_embedding.step import Trainer

@@ -9,7 +9,7 @@ from conftest import cli, make_rows
 
 from text_embedding import teacher as teacher_module
 from text_embedding.checkpoint import load_checkpoint
-from text_embedding.data import PairStream
+from text_embedding.batches import PairStream
 from text_embedding.recipe import TrainConfig, build_model
 from text_embedding.gather import plain_encode, prepare_data
 from text_embedding.training import train

@@ -10,7 +10,8 @@ PACKAGES = ('jinja2', 'fsspec', 'tqdm', 'packaging', 'typer')
 
 def test_held_out_functions_are_in_no_training_source():
     "By package, by name and by text; the functions that choose the checkpoint are not those that are reported."
-    from text_embedding.data import docstrings, normalized
+    from text_embedding.docstrings import docstrings
+    from text_embedding.data import normalized
     from text_embedding.gather import DOCSTRINGS, docstring_source, docstring_tasks, split_docstrings
     from text_embedding.recipe import TrainConfig
     held = split_docstrings(PACKAGES, None)[1:]

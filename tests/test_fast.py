@@ -5,7 +5,7 @@ import torch
 
 from text_embedding import fast, inference
 from text_embedding.attention import sdpa
-from text_embedding.data import docstring_pairs
+from text_embedding.docstrings import docstring_pairs
 from text_embedding.fast import SHORT, FastModel, attend_short, cpu_has_int8, fast_linear, int8_linear, pairs_together
 from text_embedding.recipe import cpu_has_bf16
 from text_embedding.inference import Embedder, load_model

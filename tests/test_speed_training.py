@@ -9,7 +9,7 @@ from conftest import cli
 from safetensors.torch import load_file
 
 from text_embedding import training
-from text_embedding.data import Batch
+from text_embedding.batches import Batch
 from text_embedding.model import PRESETS, TextEmbeddingModel
 from text_embedding.optim import Muon, adamw_fused, adamw_update, build_optimizer, build_scheduler, optimizer_step, take_back
 from text_embedding.step import PackedBatch, Trainer, pack_batch

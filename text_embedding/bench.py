@@ -25,7 +25,8 @@ import torch
 import torch.nn.functional as F
 from tqdm.auto import tqdm
 
-from .data import Ragged, TokenizedPairs, batch_of, docstring_pairs
+from .batches import Ragged, TokenizedPairs, batch_of
+from .docstrings import docstring_pairs
 from .fast import cpu_has_int8
 from .inference import Embedder, load_model
 from .lesson import COLORS

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .checkpoint import load_checkpoint
-from .data import Batch
+from .batches import Batch
 from .gather import AFTER_STATIC, TrainingData
 from .losses import distillation_loss, info_nce, matryoshka
 from .model import TextEmbeddingModel

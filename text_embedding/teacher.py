@@ -18,7 +18,7 @@ from loguru import logger
 from torch import Tensor
 
 from .checkpoint import load_checkpoint
-from .data import Batch, PairStream, Ragged, TokenizedPairs   # Ragged: named by the fields that TaughtPairs inherits
+from .batches import Batch, PairStream, Ragged, TokenizedPairs   # Ragged: named by the fields that TaughtPairs inherits
 from .recipe import TrainConfig
 from .tokenizer import Tokenizer
 

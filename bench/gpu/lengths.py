@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from text_embedding.data import clean_docstring, docstring_pairs, docstrings, split_sentences
+from text_embedding.docstrings import clean_docstring, docstring_pairs, docstrings
+from text_embedding.data import split_sentences
 from text_embedding.inference import shipped_model
 from text_embedding.tokenizer import Tokenizer
 

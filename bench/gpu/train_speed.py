@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from speed_common import about, alternate, arguments, bert_config, config, datasheet, draw_ids, fp16_only, lengths, matmul_peak, save, seconds, sync, t4_limits, words
-from text_embedding.data import PairStream, Ragged, TokenizedPairs
+from text_embedding.batches import PairStream, Ragged, TokenizedPairs
 from text_embedding.model import TextEmbeddingModel
 from text_embedding.optim import build_scheduler, newton_schulz
 from text_embedding.step import Prefetch, Trainer
