@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .attention import Attention, KVCache, sdpa
+from .attention import Attention, sdpa
+from .cache import KVCache
 from .feedforward import FEEDFORWARDS, Dropout
 from .norm import NORMS
 from .pooling import POOLINGS, EmbeddingHead, repeat_weights

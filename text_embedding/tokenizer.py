@@ -22,6 +22,12 @@ def byte_symbols() -> dict[int, str]:
     others = [b for b in range(256) if b not in printable]
     return {b: chr(b) for b in printable} | {b: chr(256+i) for i,b in enumerate(others)}
 
+def _readable(token:str) -> str:
+    "A byte-level token as text: the symbols back to bytes, the bytes to characters where they are whole."
+    byte = {s: b for b,s in byte_symbols().items()}
+    if not byte.keys() >= set(token): return token
+    return bytes(byte[c] for c in token).decode('utf-8', 'backslashreplace').translate({32: '▁', 10: '↵', 9: '⇥'})
+
 # %% ../nbs/02_tokenizer.ipynb #d1d8cf53
 SPECIALS = dict(pad='[PAD]', unk='[UNK]', cls='[CLS]', eos='[EOS]', mask='[MASK]')
 
@@ -31,6 +37,12 @@ def _template(backend:Backend, add_cls:bool, add_eos:bool):
     single = [cls]*add_cls + ['$A'] + [eos]*add_eos
     pair = single + ['$B:1'] + [f'{eos}:1']*add_eos
     return processors.TemplateProcessing(single=single, pair=pair, special_tokens=[(s, backend.token_to_id(s)) for s in (cls, eos)])
+
+def _marks(backend:Backend) -> tuple[list[int], list[int]]:
+    "The ids that the file puts before and behind every text."
+    probe = backend.encode('a')
+    text = [i for i,special in enumerate(probe.special_tokens_mask) if not special] or [len(probe.ids)]
+    return probe.ids[:text[0]],probe.ids[text[-1]+1:]
 
 # %% ../nbs/02_tokenizer.ipynb #46edc4ed
 BOUNDARY = '(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])'   # log|Softmax, HTTP|Response
@@ -68,7 +80,7 @@ def _checked(texts:Iterable[str]) -> Iterator[str]:
             raise TypeError(f'texts[{i}] is {type(text).__name__}, not str; drop it or convert it with str() first')
         yield text
 
-# %% ../nbs/02_tokenizer.ipynb #e4a685b6
+# %% ../nbs/02_tokenizer.ipynb #8411e1b3
 def _learn(backend:Backend, kind:str, texts:Iterable[str], vocab_size:int, min_frequency:int):
     "Train `backend` in place."
     alphabet = pre_tokenizers.ByteLevel.alphabet() if kind == 'bpe' else []
@@ -82,91 +94,9 @@ def _learn(backend:Backend, kind:str, texts:Iterable[str], vocab_size:int, min_f
         vocab_size=vocab_size, min_frequency=min_frequency, special_tokens=list(SPECIALS.values()), initial_alphabet=alphabet,
         limit_alphabet=max(len(alphabet), vocab_size//4), show_progress=False))   # rare characters leave room for pieces
 
-# %% ../nbs/02_tokenizer.ipynb #aa86366d
-def pad_rows(
-    rows:list[list[int]],       # ids of each text
-    pad_id:int=0,
-    padding_side:str='right',   # or 'left'
-) -> tuple[Tensor, Tensor]:     # ids (b, t) int64, mask (b, t) bool: True is a real token
-    "One tensor from rows of different length; no rows give (0, 0), rows without any id still get one column."
-    if padding_side not in ('left', 'right'): raise ValueError(f"padding_side={padding_side!r}; use 'left' or 'right'")
-    t = max(1, max(map(len, rows))) if rows else 0
-    lengths = torch.tensor([len(r) for r in rows], dtype=torch.long)[:, None]                          # (b, 1)
-    mask = torch.arange(t) >= t-lengths if padding_side == 'left' else torch.arange(t) < lengths       # (b, t)
-    ids = torch.full(mask.shape, pad_id)                                                               # (b, t)
-    ids[mask] = torch.tensor(list(chain.from_iterable(rows)), dtype=torch.long)                        # True cells, row by row
-    return ids,mask
-
-# %% ../nbs/02_tokenizer.ipynb #68d4ae2f
-def _head(text:str, n:int) -> str:
-    "`text` up to the first end of a word after `n` characters."
-    end = re.compile(r'(?<=\w)[ \n\t]').search(text, n) if len(text) > n else None
-    return text[:end.start()] if end else text
-
-def _cut(ids:list[int], n:int, back:int) -> list[int]:
-    "At most `n` ids; the last `back` ids, which are marks, survive."
-    return ids if len(ids) <= n else ids[:n-back] + ids[len(ids)-back:]
-
-# %% ../nbs/02_tokenizer.ipynb #7b8bb514
-def _readable(token:str) -> str:
-    "A byte-level token as text: the symbols back to bytes, the bytes to characters where they are whole."
-    byte = {s: b for b,s in byte_symbols().items()}
-    if not byte.keys() >= set(token): return token
-    return bytes(byte[c] for c in token).decode('utf-8', 'backslashreplace').translate({32: '▁', 10: '↵', 9: '⇥'})
-
-# %% ../nbs/02_tokenizer.ipynb #09efef4e
-if 'TOKENIZERS_PARALLELISM' not in os.environ:
-    os.environ['TOKENIZERS_PARALLELISM'] = 'true'  # threads here; none in a forked child, where they would hang
-    if hasattr(os, 'register_at_fork'):
-        os.register_at_fork(after_in_child=lambda: os.environ.update(TOKENIZERS_PARALLELISM='false'))
-
-# %% ../nbs/02_tokenizer.ipynb #3fbcff74
-class Words:
-    "The ids of words that were cut before."
-    def __init__(self,
-        cut,                   # callable: a list of words -> a list of ids for each
-        limit:int=200_000,     # words kept; then it starts anew
-    ): self.cut,self.limit,self.known = cut,limit,{}
-
-    def __call__(self, texts:list[str]) -> list:  # ids of each text; None for a text whose words cannot be told apart by single spaces
-        parts = [t.split(' ') if t.isascii() and t.isprintable() else () for t in texts]
-        parts = [() if '' in p else p for p in parts]
-        if len(self.known) > self.limit: self.known = {}
-        known = self.known
-        new = list(set(chain.from_iterable(parts)) - known.keys())
-        if new: known.update(zip(new, self.cut(new)))
-        rows = [list(chain.from_iterable(map(known.__getitem__, p))) if p else None for p in parts]
-        for word in filter(re.compile('[0-9]').search, new): del known[word]   # numbers seldom come back, and there is no end of them
-        return rows
-
-def _cuts_at_spaces(backend:Backend, kind:str, lowercase:bool, split_identifiers:bool) -> bool:
-    "Was this tokenizer built by `_pipeline`, so that each word is cut by itself?"
-    if kind not in ('bpe', 'wordpiece') or getattr(backend.model, 'dropout', None): return False
-    ours,state = _pipeline(kind, lowercase, split_identifiers),lambda part: part and part.__getstate__()
-    return (all(state(getattr(backend, part))==state(getattr(ours, part)) for part in ('normalizer', 'pre_tokenizer'))
-            and all(token.special for token in backend.get_added_tokens_decoder().values()))
-
-# %% ../nbs/02_tokenizer.ipynb #67836cd5
-class Tokenizer:
-    "Text to ids and back, around one [`tokenizers.Tokenizer`](https://huggingface.co/docs/tokenizers/api/tokenizer), which stays reachable as `.backend`."
-    def __init__(self,
-        backend:Backend,  # any trained tokenizer of the `tokenizers` library
-    ):
-        backend.no_truncation(); backend.no_padding()  # a saved file may carry both; here they are arguments
-        backend.encode_special_tokens = True           # "[PAD]" typed by a user is text, never the padding id
-        self.backend = backend
-        self.pad_id,self.unk_id,self.cls_id,self.eos_id,self.mask_id = map(backend.token_to_id, SPECIALS.values())  # None if missing
-        self.kind = type(backend.model).__name__.lower()
-        normalize = backend.normalizer.normalize_str if backend.normalizer else str
-        self.lowercase,self.split_identifiers = 'a' in normalize('A'),'_' not in normalize('a_b')
-        probe = backend.encode('a')
-        text = [i for i,special in enumerate(probe.special_tokens_mask) if not special] or [len(probe.ids)]
-        front,back = probe.ids[:text[0]],probe.ids[text[-1]+1:]   # the marks around a text
-        self.add_cls,self.add_eos = self.cls_id in front,self.eos_id in back
-        self._marks,self._back = len(front)+len(back),len(back)
-        self._frame = front,back
-        self._words = Words(self._cut_words) if _cuts_at_spaces(backend, self.kind, self.lowercase, self.split_identifiers) else None
-
+# %% ../nbs/02_tokenizer.ipynb #25519c02
+class _Learned:
+    "A tokenizer that can be learned."
     @classmethod
     def train(cls,
         texts:Iterable[str],     # read once, in order; a generator is fine
@@ -185,59 +115,101 @@ class Tokenizer:
         if add_cls or add_eos: backend.post_processor = _template(backend, add_cls, add_eos)
         return cls(backend)
 
-    def encode(self,
-        text:str|Iterable[str],     # one text, or many
-        max_length:int|None=None,   # tokens kept at most, marks included; None keeps all
-    ) -> list[int]|list[list[int]]:
-        "Ids of one text, or a list of ids for each of many. Truncation drops the end of the text, never `[CLS]` or `[EOS]`."
-        if isinstance(text, str): return self.encode([text], max_length)[0]
-        texts = list(_checked(text))
-        if max_length is None: return self._ids(texts)
-        if max_length <= self._marks:
-            raise ValueError(f'max_length={max_length} leaves no room for text beside {self._marks} special tokens; use {self._marks+1} or more')
-        heads = [_head(t, 8*max_length) for t in texts]
-        rows = self._ids(heads)
-        for i,ids in enumerate(rows):   # a head of long words can be too short: then read it all
-            if len(ids) < max_length and heads[i] is not texts[i]: rows[i] = self._ids([texts[i]])[0]
-        return [_cut(ids, max_length, self._back) for ids in rows]
+# %% ../nbs/02_tokenizer.ipynb #aa86366d
+def pad_rows(
+    rows:list[list[int]],       # ids of each text
+    pad_id:int=0,
+    padding_side:str='right',   # or 'left'
+) -> tuple[Tensor, Tensor]:     # ids (b, t) int64, mask (b, t) bool: True is a real token
+    "One tensor from rows of different length; no rows give (0, 0), rows without any id still get one column."
+    if padding_side not in ('left', 'right'): raise ValueError(f"padding_side={padding_side!r}; use 'left' or 'right'")
+    t = max(1, max(map(len, rows))) if rows else 0
+    lengths = torch.tensor([len(r) for r in rows], dtype=torch.long)[:, None]                          # (b, 1)
+    mask = torch.arange(t) >= t-lengths if padding_side == 'left' else torch.arange(t) < lengths       # (b, t)
+    ids = torch.full(mask.shape, pad_id)                                                               # (b, t)
+    ids[mask] = torch.tensor(list(chain.from_iterable(rows)), dtype=torch.long)                        # True cells, row by row
+    return ids,mask
 
-    def _ids(self, texts, chunk=8192):
-        rows = []
-        for part in (texts[i:i+chunk] for i in range(0, len(texts), chunk)):
-            found = self._words(part) if self._words else [None]*len(part)
-            rest = [i for i,ids in enumerate(found) if ids is None]
-            if len(rest) < len(part): found = [ids if ids is None else [*self._frame[0], *ids, *self._frame[1]] for ids in found] if self._marks else found
-            for i,ids in zip(rest, self._cut_texts([part[i] for i in rest])): found[i] = ids
-            rows += found
+# %% ../nbs/02_tokenizer.ipynb #9693830b
+class Words:
+    "The ids of words that were cut before."
+    def __init__(self,
+        cut,                   # callable: a list of words -> a list of ids for each
+        limit:int=200_000,     # words kept; then it starts anew
+    ): self.cut,self.limit,self.known = cut,limit,{}
+
+    def __call__(self, texts:list[str]) -> list:  # ids of each text; None for a text whose words cannot be told apart by single spaces
+        parts = [t.split(' ') if t.isascii() and t.isprintable() else () for t in texts]
+        parts = [() if '' in p else p for p in parts]
+        if len(self.known) > self.limit: self.known = {}
+        known = self.known
+        new = list(set(chain.from_iterable(parts)) - known.keys())
+        if new: known.update(zip(new, self.cut(new)))
+        rows = [list(chain.from_iterable(map(known.__getitem__, p))) if p else None for p in parts]
+        for word in filter(re.compile('[0-9]').search, new): del known[word]   # numbers seldom come back, and there is no end of them
         return rows
 
-    def _cut_texts(self, texts, marks=True):
-        batch = getattr(self.backend, 'encode_batch_fast', self.backend.encode_batch)
-        try: found = batch(texts, add_special_tokens=marks)
-        except TypeError: found = batch([_valid(t) for t in texts], add_special_tokens=marks)   # lone surrogates
-        return [e.ids for e in found]
+# %% ../nbs/02_tokenizer.ipynb #6e5bf2a9
+def _library_ids(backend:Backend, texts:list[str], marks:bool=True) -> list[list[int]]:
+    "Ids of each text, by the library."
+    batch = getattr(backend, 'encode_batch_fast', backend.encode_batch)
+    try: found = batch(texts, add_special_tokens=marks)
+    except TypeError: found = batch([_valid(t) for t in texts], add_special_tokens=marks)   # lone surrogates
+    return [e.ids for e in found]
 
-    def _cut_words(self, words): return self._cut_texts(words, marks=False)
+class _Cutter:
+    "Texts to ids: from known words where that gives the same, by the library elsewhere."
+    def __init__(self, backend:Backend, by_words:bool):
+        self.backend = backend
+        self.front,self.back = _marks(backend)
+        self.words = Words(lambda new: _library_ids(backend, new, marks=False)) if by_words else None
 
-    def __call__(self,
-        texts:Iterable[str],
-        max_length:int|None=None,
-        padding_side:str='right',   # or 'left'
-    ) -> tuple[Tensor, Tensor]:  # ids (b, t) int64, mask (b, t) bool: True is a real token
-        "One padded batch. Padding has `pad_id` (0 where the file has none); `mask` says what is real."
-        return pad_rows(self.encode(list(_checked(texts)), max_length), self.pad_id or 0, padding_side)
+    def __call__(self, texts:list[str], chunk:int=8192) -> list[list[int]]:   # chunks: the library's records are large
+        return list(chain.from_iterable(self._rows(texts[i:i+chunk]) for i in range(0, len(texts), chunk)))
 
-    def decode(self,
-        ids:Iterable[int]|Tensor,  # one text's ids; special tokens are left out
-    ) -> str:
-        "Ids to text: for 'bpe' exactly the normalised text (NFC, lower-cased if `lowercase`; words alone if `split_identifiers`)."
-        return self.backend.decode([int(i) for i in ids], skip_special_tokens=True)
+    def _rows(self, texts):
+        rows = self.words(texts) if self.words else [None]*len(texts)
+        rest = [i for i,ids in enumerate(rows) if ids is None]
+        if self.front or self.back: rows = [ids if ids is None else [*self.front, *ids, *self.back] for ids in rows]
+        for i,ids in zip(rest, _library_ids(self.backend, [texts[i] for i in rest])): rows[i] = ids
+        return rows
 
-    def tokens(self, text:str) -> list[str]:
-        r"What each id of `encode(text)` stands for: ▁ is a space, ↵ a new line, `\xe2` one byte of a character that was split."
-        names = [self.backend.id_to_token(i) for i in self.encode(text)]
-        return names if self.kind != 'bpe' else [_readable(n) for n in names]
+# %% ../nbs/02_tokenizer.ipynb #851fb0e3
+def _habits(backend:Backend) -> tuple[bool, bool]:
+    "Does it lower-case? Does it split names?"
+    normalize = backend.normalizer.normalize_str if backend.normalizer else str
+    return 'a' in normalize('A'),'_' not in normalize('a_b')
 
+def _cuts_at_spaces(backend:Backend, kind:str, lowercase:bool, split_identifiers:bool) -> bool:
+    "Was this tokenizer built by `_pipeline`, so that each word is cut by itself?"
+    if kind not in ('bpe', 'wordpiece') or getattr(backend.model, 'dropout', None): return False
+    ours,state = _pipeline(kind, lowercase, split_identifiers),lambda part: part and part.__getstate__()
+    return (all(state(getattr(backend, part))==state(getattr(ours, part)) for part in ('normalizer', 'pre_tokenizer'))
+            and all(token.special for token in backend.get_added_tokens_decoder().values()))
+
+# %% ../nbs/02_tokenizer.ipynb #68d4ae2f
+def _head(text:str, n:int) -> str:
+    "`text` up to the first end of a word after `n` characters."
+    end = re.compile(r'(?<=\w)[ \n\t]').search(text, n) if len(text) > n else None
+    return text[:end.start()] if end else text
+
+def _cut(ids:list[int], n:int, back:int) -> list[int]:
+    "At most `n` ids; the last `back` ids, which are marks, survive."
+    return ids if len(ids) <= n else ids[:n-back] + ids[len(ids)-back:]
+
+def _first_ids(cutter:_Cutter, texts:list[str], n:int) -> list[list[int]]:
+    "The first `n` ids of each text, marks included, without reading the rest."
+    marks = len(cutter.front)+len(cutter.back)
+    if n <= marks: raise ValueError(f'max_length={n} leaves no room for text beside {marks} special tokens; use {marks+1} or more')
+    heads = [_head(t, 8*n) for t in texts]
+    rows = cutter(heads)
+    for i,ids in enumerate(rows):   # a head of long words can be too short: then read it all
+        if len(ids) < n and heads[i] is not texts[i]: rows[i] = cutter([texts[i]])[0]
+    return [_cut(ids, n, len(cutter.back)) for ids in rows]
+
+# %% ../nbs/02_tokenizer.ipynb #7b8bb514
+class _OneFile:
+    "A tokenizer that is one file."
     def save(self,
         path:str|Path,  # a .json file, or a folder (made if missing) that gets tokenizer.json
     ) -> Path:
@@ -258,17 +230,66 @@ class Tokenizer:
         if not file.is_file(): raise FileNotFoundError(f'no tokenizer at {file}; give a tokenizer.json or the folder that holds one')
         try: return cls(Backend.from_str(file.read_text(encoding='utf-8')))
         except Exception as e:
-            raise ValueError(f'{file} is not a tokenizer.json that tokenizers {tokenizers.__version__} can read ({e}); '
-                             'write one with Tokenizer.save') from None
+            raise ValueError(f'{file} is not a tokenizer.json that tokenizers {tokenizers.__version__} can read ({e}); write one with Tokenizer.save') from None
 
     def fingerprint(self) -> str:
         "SHA-256 of the tokenizer.json that `save` writes: equal fingerprints, equal ids."
         return hashlib.sha256(self.backend.to_str().encode()).hexdigest()
 
+# %% ../nbs/02_tokenizer.ipynb #09efef4e
+if 'TOKENIZERS_PARALLELISM' not in os.environ:
+    os.environ['TOKENIZERS_PARALLELISM'] = 'true'  # threads here; none in a forked child, where they would hang
+    if hasattr(os, 'register_at_fork'):
+        os.register_at_fork(after_in_child=lambda: os.environ.update(TOKENIZERS_PARALLELISM='false'))
+
+class _ToText:
+    "A tokenizer that says what its ids stand for."
+    def decode(self,
+        ids:Iterable[int]|Tensor,  # one text's ids; special tokens are left out
+    ) -> str:
+        "Ids to text: for 'bpe' exactly the normalised text (NFC, lower-cased if `lowercase`; words alone if `split_identifiers`)."
+        return self.backend.decode([int(i) for i in ids], skip_special_tokens=True)
+
+    def tokens(self, text:str) -> list[str]:
+        r"What each id of `encode(text)` stands for: ▁ is a space, ↵ a new line, `\xe2` one byte of a character that was split."
+        names = [self.backend.id_to_token(i) for i in self.encode(text)]
+        return names if self.kind != 'bpe' else [_readable(n) for n in names]
+
     @property
     def vocab_size(self) -> int: return self.backend.get_vocab_size()
     def __len__(self): return self.vocab_size
-    def __reduce__(self): return Tokenizer,(self.backend,)   # pickles, for worker processes
+    def __reduce__(self): return type(self),(self.backend,)   # pickles, for worker processes
     def __repr__(self):
         marks = [SPECIALS['cls']]*self.add_cls + [SPECIALS['eos']]*self.add_eos
         return f'Tokenizer({self.kind}, {self.vocab_size} tokens, lowercase={self.lowercase}{", split_identifiers=True"*self.split_identifiers}, adds {" ".join(marks) or "nothing"})'
+
+# %% ../nbs/02_tokenizer.ipynb #3fbcff74
+class Tokenizer(_Learned, _OneFile, _ToText):
+    "Text to ids and back, around one [`tokenizers.Tokenizer`](https://huggingface.co/docs/tokenizers/api/tokenizer), which stays reachable as `.backend`."
+    def __init__(self,
+        backend:Backend,  # any trained tokenizer of the `tokenizers` library
+    ):
+        backend.no_truncation(); backend.no_padding()  # a saved file may carry both; here they are arguments
+        backend.encode_special_tokens = True           # "[PAD]" typed by a user is text, never the padding id
+        self.backend,self.kind = backend,type(backend.model).__name__.lower()
+        self.pad_id,self.unk_id,self.cls_id,self.eos_id,self.mask_id = map(backend.token_to_id, SPECIALS.values())  # None if missing
+        self.lowercase,self.split_identifiers = _habits(backend)
+        self._ids = _Cutter(backend, _cuts_at_spaces(backend, self.kind, self.lowercase, self.split_identifiers))
+        self.add_cls,self.add_eos = self.cls_id in self._ids.front,self.eos_id in self._ids.back
+
+    def encode(self,
+        text:str|Iterable[str],     # one text, or many
+        max_length:int|None=None,   # tokens kept at most, marks included; None keeps all
+    ) -> list[int]|list[list[int]]:
+        "Ids of one text, or a list of ids for each of many. Truncation drops the end of the text, never `[CLS]` or `[EOS]`."
+        if isinstance(text, str): return self.encode([text], max_length)[0]
+        texts = list(_checked(text))
+        return self._ids(texts) if max_length is None else _first_ids(self._ids, texts, max_length)
+
+    def __call__(self,
+        texts:Iterable[str],
+        max_length:int|None=None,
+        padding_side:str='right',   # or 'left'
+    ) -> tuple[Tensor, Tensor]:  # ids (b, t) int64, mask (b, t) bool: True is a real token
+        "One padded batch. Padding has `pad_id` (0 where the file has none); `mask` says what is real."
+        return pad_rows(self.encode(list(_checked(texts)), max_length), self.pad_id or 0, padding_side)
