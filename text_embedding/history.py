@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from .lesson import COLORS
-from .optim import take_back
+from .schedule import take_back
 from .step import Trainer
 
 # %% ../nbs/14f_history.ipynb #c23a41cc

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['adamw_update', 'AdamW', 'fast_dtype', 'newton_schulz', 'shape_scale', 'muon_update', 'adamw_fused', 'Muon',
-           'route_parameters', 'build_optimizer', 'schedule_factor', 'build_scheduler', 'guarded_step',
-           'optimizer_step', 'take_back']
+           'route_parameters', 'build_optimizer']
 
 # %% ../nbs/12_optim.ipynb #2507f504
 import math
@@ -210,78 +209,3 @@ def build_optimizer(
     if name == 'muon': return Muon(groups, betas=betas, scale=scale)
     fused = all(p.device.type in ('cpu', 'cuda') and p.is_floating_point() for g in groups for p in g['params'])
     return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=fused)
-
-# %% ../nbs/12_optim.ipynb #7fdd8bd1
-def schedule_factor(
-    step:int,                   # steps taken so far, from 0
-    total_steps:int,
-    warmup_steps:int=0,
-    kind:str='cosine',          # 'linear', 'constant'
-    min_factor:float=0.0,       # where the decay ends
-) -> float:                     # multiplies every group's learning rate
-    "Rise in a line for `warmup_steps`, then fall to `min_factor` at `total_steps`, and stay there."
-    if kind not in ('cosine', 'linear', 'constant'): raise ValueError(f"kind={kind!r} is unknown; use 'cosine', 'linear' or 'constant'")
-    if warmup_steps > total_steps:
-        raise ValueError(f'warmup_steps={warmup_steps} exceeds total_steps={total_steps}; take about {max(total_steps//10, 1)}')
-    if step < warmup_steps: return (step + 1)/warmup_steps              # the first step is never wasted on a rate of 0
-    if kind == 'constant': return 1.0
-    done = min((step - warmup_steps)/max(total_steps - warmup_steps, 1), 1.0)
-    return min_factor + (1 - min_factor)*(0.5*(1 + math.cos(math.pi*done)) if kind == 'cosine' else 1 - done)
-
-def build_scheduler(
-    optimizer:torch.optim.Optimizer,
-    kind:str='cosine', warmup_steps:int=0, total_steps:int=1000, min_factor:float=0.0,  # as for `schedule_factor`
-) -> torch.optim.lr_scheduler.LambdaLR:
-    "`schedule_factor` as a torch scheduler: one factor for all groups, each with its own peak."
-    schedule_factor(0, total_steps, warmup_steps, kind, min_factor)     # wrong arguments fail here, not in the middle of a run
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule_factor(step, total_steps, warmup_steps, kind, min_factor))
-
-# %% ../nbs/12_optim.ipynb #57963cec
-def guarded_step(
-    optimizer:torch.optim.Optimizer,
-    finite:Tensor,              # () bool: False skips
-):
-    "A step that the optimizer itself skips on the device: weights and state keep every bit."
-    optimizer.found_inf = (~finite).float()
-    try: optimizer.step()
-    finally: del optimizer.found_inf
-
-# %% ../nbs/12_optim.ipynb #1f5764e7
-def optimizer_step(
-    optimizer:torch.optim.Optimizer,
-    scheduler=None,             # moved only when the weights were
-    scaler=None,                # torch.amp.GradScaler, or None
-    parameters=None,            # whose gradients to measure and clip; default all of the optimizer's
-    max_norm:float|None=None,   # clip to this norm; None measures only
-    wait:bool=True,             # False: read nothing from the device; `stepped` is a tensor, and the schedule owes the skipped steps to `take_back`
-) -> dict:                      # stepped: bool, or () bool tensor; grad_norm: scalar tensor, before clipping
-    "Unscale, clip, step, and move the schedule; a step with an infinite or NaN gradient is skipped whole. Gradients stay: zero them yourself."
-    parameters = [p for g in optimizer.param_groups for p in g['params']] if parameters is None else list(parameters)
-    scaled = scaler is not None and scaler.is_enabled()
-    if scaled: scaler.unscale_(optimizer)
-    grad_norm = torch.nn.utils.clip_grad_norm_(parameters, float('inf') if max_norm is None else max_norm)
-    wait = wait or not getattr(optimizer, '_step_supports_amp_scaling', False)      # an optimizer that knows no flag
-    if scaled:
-        one = torch.ones((), device=grad_norm.device)
-        before = scaler.scale(one)                                      # the scale, unread
-        scaler.step(optimizer)
-        scaler.update()
-        stepped = scaler.scale(one) >= before                           # the scaler lowers its scale exactly when it skipped
-        if wait: stepped = bool(stepped)
-    else:
-        stepped = torch.isfinite(grad_norm)
-        if wait: stepped = bool(stepped)
-        if not wait: guarded_step(optimizer, stepped)
-        elif stepped: optimizer.step()
-    if scheduler is not None and (not wait or stepped): scheduler.step()
-    return dict(stepped=stepped, grad_norm=grad_norm)
-
-# %% ../nbs/12_optim.ipynb #c351b15e
-def take_back(
-    scheduler,                  # a `LambdaLR`, as `build_scheduler` makes it
-    steps:int,                  # that were skipped since the last call
-):
-    "Move a schedule back by the steps that it took and the weights did not."
-    if not steps: return
-    scheduler.last_epoch -= steps+1
-    scheduler.step()                                                    # one forward: this sets the rates

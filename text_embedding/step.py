@@ -16,9 +16,11 @@ from torch import Tensor
 from .checkpoint import load_checkpoint
 from .batches import Batch
 from .gather import AFTER_STATIC, TrainingData
-from .losses import distillation_loss, info_nce, matryoshka
+from .graded import distillation_loss, matryoshka
+from .losses import info_nce
 from .model import TextEmbeddingModel
-from .optim import build_optimizer, build_scheduler, optimizer_step
+from .optim import build_optimizer
+from .schedule import build_scheduler, optimizer_step
 from .packing import Packed, embed_packed, pack_padded
 from .recipe import TrainConfig, autocast, pick_device, pick_precision, training_flops
 

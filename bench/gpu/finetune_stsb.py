@@ -11,8 +11,9 @@ import torch
 
 from report import score
 from text_embedding.checkpoint import load_checkpoint, save_checkpoint
-from text_embedding.losses import cosent_loss
-from text_embedding.optim import build_optimizer, build_scheduler, optimizer_step
+from text_embedding.graded import cosent_loss
+from text_embedding.optim import build_optimizer
+from text_embedding.schedule import build_scheduler, optimizer_step
 from text_embedding.recipe import autocast, pick_device, pick_precision
 from text_embedding.gather import plain_encode, sts_judge
 

@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from speed_common import about, alternate, arguments, bert_config, config, datasheet, draw_ids, fp16_only, lengths, matmul_peak, save, seconds, sync, t4_limits, words
 from text_embedding.batches import PairStream, Ragged, TokenizedPairs
 from text_embedding.model import TextEmbeddingModel
-from text_embedding.optim import build_scheduler, newton_schulz
+from text_embedding.schedule import build_scheduler
+from text_embedding.optim import newton_schulz
 from text_embedding.step import Prefetch, Trainer
 from text_embedding.recipe import TrainConfig, autocast, training_flops
 from text_embedding.gather import TrainingData
