@@ -9,7 +9,9 @@ import numpy as np
 from loguru import logger
 
 from text_embedding.data import load_stsb
-from text_embedding.evaluation import alignment, bootstrap_spearman, contrast_sentences, contrast_triplets, evaluate_contrast, evaluate_scores, paired_bootstrap, sts_scores, uniformity
+from text_embedding.retrieval import alignment, uniformity
+from text_embedding.evaluation import bootstrap_spearman, evaluate_scores, paired_bootstrap, sts_scores
+from text_embedding.contrast import contrast_sentences, contrast_triplets, evaluate_contrast
 from text_embedding.inference import load_model
 
 def over_seeds(gold, runs):

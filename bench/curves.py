@@ -6,7 +6,7 @@ NOTE says seed, machine and date."""
 import json, sys
 from pathlib import Path
 
-from text_embedding.evaluation import contrast_sentences, contrast_triplets, evaluate_contrast
+from text_embedding.contrast import contrast_sentences, contrast_triplets, evaluate_contrast
 from text_embedding.inference import load_model
 
 KEPT = ('step', 'seconds', 'pairs', 'tokens', 'flops', 'stsb_dev')

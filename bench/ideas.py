@@ -15,7 +15,8 @@ from datasets import Dataset, load_dataset
 
 from text_embedding.data import MIX, REGISTRY, eval_sentences, load_and_count, load_stsb, normalized, replace, text_keys
 from text_embedding.batches import PairStream, TokenizedPairs, read_tokenized, tokenize_pairs
-from text_embedding.evaluation import contrast_sentences, contrast_triplets, evaluate_contrast, evaluate_scores
+from text_embedding.contrast import contrast_sentences, contrast_triplets, evaluate_contrast
+from text_embedding.evaluation import evaluate_scores
 from text_embedding.losses import info_nce
 from text_embedding.model import TextEmbeddingModel, tiny
 from text_embedding.pooling import repeat_weights

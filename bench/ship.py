@@ -10,7 +10,8 @@ from loguru import logger
 
 from text_embedding.checkpoint import load_checkpoint, save_checkpoint
 from text_embedding.data import REGISTRY, load_stsb
-from text_embedding.evaluation import contrast_sentences, contrast_triplets, evaluate_contrast, evaluate_sts
+from text_embedding.contrast import contrast_sentences, contrast_triplets, evaluate_contrast
+from text_embedding.evaluation import evaluate_sts
 from text_embedding.inference import load_model
 
 CARD = '''# The model that comes with text_embedding

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from conftest import cli
 
-from text_embedding.evaluation import contrast_sentences, contrast_triplets, evaluate_contrast, format_contrast, format_slices, slices, swap_colors, swap_roles
+from text_embedding.contrast import contrast_sentences, contrast_triplets, evaluate_contrast, format_contrast, swap_colors, swap_roles
+from text_embedding.evaluation import format_slices, slices
 from text_embedding.similarity import bag_of_words, words
 
 WHO,WHOM = ['A dog','The old man','A small cat','A young woman','A girl in a red hat'],['a bird','the horse','a nurse','a green ball','the tall player']
@@ -134,7 +135,7 @@ def test_command(trained, tmp_path):
     assert sorted(contrast_sentences(root)) == sorted(CAPTIONS)
     r = cli('evaluate', '--model', trained, '--task', 'contrast', '--data-root', root, ok=False)
     assert r.returncode == 2 and 'at_least=20' in r.stderr and r.stderr.count('\n') == 1
-    import text_embedding.evaluation as e
+    import text_embedding.contrast as e
     original = e.contrast_triplets
     try:
         e.contrast_triplets = lambda s: original(s, at_least=5)

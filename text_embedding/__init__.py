@@ -10,7 +10,8 @@ _HOME = {name: module for module, names in dict(
     recipe='TrainConfig',
     training='train',
     checkpoint='CheckpointError save_checkpoint load_checkpoint',
-    evaluation='evaluate_sts evaluate_retrieval',
+    evaluation='evaluate_sts',
+    retrieval='evaluate_retrieval',
     data='Source load_pairs register',
 ).items() for name in names.split()}
 __all__ = sorted(_HOME)

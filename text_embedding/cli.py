@@ -268,7 +268,7 @@ COMMANDS.append(add_prepare)
 # %% ../nbs/23_cli.ipynb #14c6e648
 def retrieval_report(model, held_out:dict) -> dict:  # name -> dict(n, model, bm25); bm25 is None where bm25s is not installed
     "MRR@10 and Recall@10 of the model and of BM25. `held_out`: name -> (n queries, n documents), query i belongs to document i."
-    from text_embedding.evaluation import bm25_retrieval, evaluate_retrieval
+    from text_embedding.retrieval import bm25_retrieval, evaluate_retrieval
     out = {}
     for name,(queries,documents) in held_out.items():
         task = list(queries),list(documents),list(range(len(queries)))
@@ -321,7 +321,8 @@ COMMANDS.append(add_evaluate)
 # %% ../nbs/23_cli.ipynb #9a89fd21
 def run_evaluate(args):
     "`text-embedding evaluate`."
-    from text_embedding.evaluation import contrast_sentences, contrast_triplets, evaluate_contrast, format_contrast, format_slices, format_sts
+    from text_embedding.contrast import contrast_sentences, contrast_triplets, evaluate_contrast, format_contrast
+    from text_embedding.evaluation import format_slices, format_sts
     model = load(args)
     retrieval = args.pairs or args.task=='docstrings'
     if args.pairs: result = pairs_report(model, args.pairs)

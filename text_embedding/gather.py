@@ -21,7 +21,9 @@ from torch import Tensor
 from .data import MIX, REGISTRY, data_directory, drop_leaks, eval_sentences, load_and_count, load_stsb, normalized, text_keys
 from .batches import PairStream, batch_of, hold_out, pack_pairs, tokenize_pairs, unpack_pairs
 from .docstrings import docstring_pairs, name_pairs, split_by_package
-from .evaluation import contrast_sentences, contrast_triplets, evaluate_retrieval, sts_scores
+from .contrast import contrast_sentences, contrast_triplets
+from .retrieval import evaluate_retrieval
+from .evaluation import sts_scores
 from .model import TextEmbeddingModel
 from .recipe import CARD, TrainConfig, model_config_for, read_card
 from .similarity import spearman
