@@ -16,9 +16,12 @@ from torch.optim.adamw import adamw as functional_adamw
 
 # %% ../nbs/12_optim.ipynb #0dd7543c
 def adamw_update(
-    params:list,            # the tensors to change, in place
-    states:list,            # one dict each: step, exp_avg, exp_avg_sq (empty at first)
-    lr:float, betas:tuple, eps:float, weight_decay:float,
+    params:list,        # the tensors to change, in place
+    states:list,        # one dict each: step, exp_avg, exp_avg_sq (empty at first)
+    lr:float,           # the length of a steady step
+    betas:tuple,        # memory of the average gradient, and of its square
+    eps:float,          # added to the root of the square
+    weight_decay:float, # decoupled: each weight shrinks by `lr * weight_decay` of itself
 ):
     "One AdamW step for a list of tensors, as few kernels as possible ([Loshchilov & Hutter 2019](https://arxiv.org/abs/1711.05101))."
     for p,s in zip(params, states):
@@ -39,30 +42,41 @@ def adamw_update(
 # %% ../nbs/12_optim.ipynb #91ea119b
 def _with_grad(group): return [p for p in group['params'] if p.grad is not None]
 
+def _evaluate(closure):
+    "The loss of a closure, if there is one."
+    if closure is None: return None
+    with torch.enable_grad(): return closure()
+
 class AdamW(torch.optim.Optimizer):
-    "Adam with decoupled weight decay; the same numbers as `torch.optim.AdamW`."
-    def __init__(self, params, lr:float=1e-3, betas:tuple=(0.9, 0.999), eps:float=1e-8, weight_decay:float=0.01):
+    "Adam with decoupled weight decay; the same numbers as `torch.optim.AdamW` ([Loshchilov & Hutter 2019](https://arxiv.org/abs/1711.05101))."
+    def __init__(self,
+        params,                     # tensors, or groups of them with options of their own
+        lr:float=1e-3,
+        betas:tuple=(0.9, 0.999),   # as for `adamw_update`, and so are the next two
+        eps:float=1e-8,
+        weight_decay:float=0.01,
+    ):
         super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay))
 
     @torch.no_grad()
     def step(self, closure=None):
-        loss = None
-        if closure is not None:
-            with torch.enable_grad(): loss = closure()
+        loss = _evaluate(closure)
         for group in self.param_groups:
             params = _with_grad(group)
             if params: adamw_update(params, [self.state[p] for p in params], *(group[k] for k in ('lr', 'betas', 'eps', 'weight_decay')))
         return loss
 
-# %% ../nbs/12_optim.ipynb #507693f0
-def fast_dtype(device:torch.device) -> torch.dtype:
+# %% ../nbs/12_optim.ipynb #75cf47f6
+def fast_dtype(
+    device:torch.device,
+) -> torch.dtype:
     "The quickest precision the device has in hardware; `torch.cuda.is_bf16_supported()` says True on a T4, which emulates it."
     if device.type != 'cuda': return torch.float32
     capability = torch.cuda.get_device_capability(device)
     return torch.bfloat16 if capability >= (8, 0) else torch.float16 if capability >= (7, 0) else torch.float32
 
 def newton_schulz(
-    g:Tensor,                       # (..., m, n) one matrix or a stack of them
+    g:Tensor,                       # (..., m, n) one matrix or a stack of them; ValueError for a vector
     steps:int=5,                    # 5 bring singular values near 1
     dtype:torch.dtype|None=None,    # of the products; default `fast_dtype(g.device)`
 ) -> Tensor:                        # (..., m, n), g's dtype
@@ -79,20 +93,30 @@ def newton_schulz(
         x = a*x + (b*square + c*(square @ square)) @ x  # a s + b s^3 + c s^5 on every singular value s
     return (x.mT if tall else x).to(g.dtype)
 
-# %% ../nbs/12_optim.ipynb #bf0bee1f
-def shape_scale(m:int, n:int, scale:str='original') -> float:
+# %% ../nbs/12_optim.ipynb #43238ab8
+def shape_scale(
+    m:int,                  # outputs
+    n:int,                  # inputs
+    scale:str='original',   # or 'match_rms_adamw'; ValueError for anything else
+) -> float:
     "The length of an orthogonal step of shape `(m, n)`: by the outputs' size, or by the RMS of an AdamW step ([Liu et al. 2025](https://arxiv.org/abs/2502.16982))."
     if scale == 'original': return max(1, m/n)**0.5
     if scale == 'match_rms_adamw': return 0.2*max(m, n)**0.5
     raise ValueError(f"scale={scale!r} is unknown; use 'original' or 'match_rms_adamw'")
 
+# %% ../nbs/12_optim.ipynb #d68b9fc4
 def muon_update(
     params:list,            # matrices, changed in place
     states:list,            # one dict each: momentum (empty at first)
-    lr:float, momentum:float, nesterov:bool, ns_steps:int, scale:str, weight_decay:float,
+    lr:float,
+    momentum:float,         # memory of the average gradient
+    nesterov:bool,          # look one step ahead
+    ns_steps:int,           # Newton-Schulz steps
+    scale:str,              # as for `shape_scale`
+    weight_decay:float,     # decoupled
     skip:Tensor|None=None,  # () bool on their device: True leaves weights and momentum as they are; None: never
 ):
-    "One Muon step: momentum, then orthogonalise, then a step whose length depends on the shape alone."
+    "One Muon step: momentum, then orthogonalise, then a step whose length depends on the shape alone ([Jordan et al. 2024](https://kellerjordan.github.io/posts/muon/))."
     for p,s in zip(params, states):
         if not s: s.update(momentum=torch.zeros_like(p))
     grads,buffers = [p.grad for p in params],[s['momentum'] for s in states]
@@ -121,19 +145,25 @@ def adamw_fused(
     functional_adamw(params, *lists, [], [s['step'] for s in states], fused=True, foreach=False, found_inf=None if skip is None else skip.float(),
                      amsgrad=False, beta1=betas[0], beta2=betas[1], lr=lr, weight_decay=weight_decay, eps=eps, maximize=False)
 
-# %% ../nbs/12_optim.ipynb #5d7fd01c
+_RULES = dict(muon=(muon_update, ('lr', 'momentum', 'nesterov', 'ns_steps', 'scale', 'weight_decay')),
+              adamw=(adamw_fused, ('lr', 'betas', 'eps', 'weight_decay')))
+
+def _check_group(group):
+    "ValueError for a rule that is not there, and for vectors in the hands of Muon."
+    if group['algorithm'] not in _RULES: raise ValueError(f"algorithm={group['algorithm']!r} is unknown; use 'muon' or 'adamw'")
+    bad = [tuple(p.shape) for p in group['params'] if p.ndim != 2 and group['algorithm'] == 'muon']
+    if bad: raise ValueError(f"Muon takes matrices only, got shapes {bad[:3]}; put them in a group with algorithm='adamw' (route_parameters does)")
+
+# %% ../nbs/12_optim.ipynb #8ec13998
 class Muon(torch.optim.Optimizer):
     "Muon for groups with `algorithm='muon'`, AdamW for those with `'adamw'`: one optimizer, one `state_dict` ([Jordan et al. 2024](https://kellerjordan.github.io/posts/muon/))."
     def __init__(self,
         params,                         # tensors (all Muon), or groups as `route_parameters` makes them
         lr:float=0.02,
         weight_decay:float=0.01,        # decoupled, as in AdamW
-        momentum:float=0.95,
-        nesterov:bool=True,
-        ns_steps:int=5,
+        momentum:float=0.95, nesterov:bool=True, ns_steps:int=5,
         scale:str='original',           # or 'match_rms_adamw', which wants AdamW-like learning rates
-        betas:tuple=(0.9, 0.98),        # for the 'adamw' groups
-        eps:float=1e-8,                 # likewise
+        betas:tuple=(0.9, 0.98), eps:float=1e-8,   # for the 'adamw' groups
         algorithm:str='muon',           # for groups that name none
     ):
         shape_scale(1, 1, scale)
@@ -141,51 +171,40 @@ class Muon(torch.optim.Optimizer):
                                       scale=scale, betas=betas, eps=eps, algorithm=algorithm))
         self._step_supports_amp_scaling = True   # says: leave `found_inf` (and `grad_scale`) with the optimizer, it skips (and unscales) by itself
 
-    def add_param_group(self, group):
-        super().add_param_group(group)
-        group = self.param_groups[-1]
-        if group['algorithm'] not in ('muon', 'adamw'): raise ValueError(f"algorithm={group['algorithm']!r} is unknown; use 'muon' or 'adamw'")
-        bad = [tuple(p.shape) for p in group['params'] if p.ndim != 2 and group['algorithm'] == 'muon']
-        if bad:
-            raise ValueError(f"Muon takes matrices only, got shapes {bad[:3]}; put them in a group with algorithm='adamw' (route_parameters does)")
+    def add_param_group(self, group): super().add_param_group(group); _check_group(self.param_groups[-1])
 
     @torch.no_grad()
     def step(self, closure=None):
-        loss = None
-        if closure is not None:
-            with torch.enable_grad(): loss = closure()
+        loss = _evaluate(closure)
         grad_scale,found = (getattr(self, k, None) for k in ('grad_scale', 'found_inf'))    # a `GradScaler` leaves them here, or `optimizer_step`
-        skip = None if found is None else found > 0
         for group in self.param_groups:
-            params = _with_grad(group)
-            if not params: continue
+            if not (params := _with_grad(group)): continue
             if grad_scale is not None: torch._foreach_mul_([p.grad for p in params], grad_scale.reciprocal())
-            update,options = ((muon_update, ('lr', 'momentum', 'nesterov', 'ns_steps', 'scale', 'weight_decay')) if group['algorithm'] == 'muon' else
-                              (adamw_fused, ('lr', 'betas', 'eps', 'weight_decay')))
-            update(params, [self.state[p] for p in params], *(group[k] for k in options), skip)
+            update,options = _RULES[group['algorithm']]
+            update(params, [self.state[p] for p in params], *(group[k] for k in options), None if found is None else found > 0)
         return loss
 
-# %% ../nbs/12_optim.ipynb #6356032b
-def _is_embedding(name, module): return isinstance(module, nn.Embedding) or 'embedding' in name
+# %% ../nbs/12_optim.ipynb #ee96187f
+def _kind(name, p, module, optimizer, tables):
+    "Which of four groups a parameter belongs to; `tables`: embeddings have one of their own."
+    embedding = isinstance(module, nn.Embedding) or 'embedding' in name
+    if embedding and tables: return 'tables'
+    if embedding or p.ndim < 2: return 'no_decay'
+    return 'muon' if optimizer == 'muon' and p.ndim == 2 and 'blocks' in name.split('.') else 'decay'
 
 def route_parameters(
     model:nn.Module,
     learning_rate:float=1e-3,       # for AdamW's groups
     muon_lr:float=0.02,             # for Muon's group
     weight_decay:float=0.01,        # none on embeddings and on one-dimensional parameters
-    optimizer:str='muon',           # 'adamw' sends the hidden matrices to AdamW too
+    optimizer:str='muon',           # 'adamw' sends the hidden matrices to AdamW too; ValueError for anything else
     embedding_lr:float|None=None,   # for the tables; 0 freezes them, None: `learning_rate`
 ) -> list[dict]:                    # groups for `Muon` or an AdamW; every trainable parameter in exactly one
-    "Hidden matrices (2-D, inside `blocks`) to Muon; embeddings, projection, norms and biases to AdamW."
-    if optimizer not in ('muon', 'adamw'): raise ValueError(f"optimizer={optimizer!r} is unknown; use 'muon' or 'adamw'")
-    modules,found = dict(model.named_modules()),dict(muon=[], decay=[], no_decay=[], tables=[])
+    "Hidden matrices (2-D, inside `blocks`) to Muon; embeddings, projection, norms and biases to AdamW ([Jordan et al. 2024](https://kellerjordan.github.io/posts/muon/))."
+    if optimizer not in _RULES: raise ValueError(f"optimizer={optimizer!r} is unknown; use 'muon' or 'adamw'")
+    modules,found = dict(model.named_modules()),defaultdict(list)
     for name,p in model.named_parameters():                             # a tied parameter comes once
-        if not p.requires_grad: continue
-        parts = name.split('.')
-        embedding = _is_embedding(name, modules['.'.join(parts[:-1])])
-        hidden = 'blocks' in parts and p.ndim == 2 and not embedding
-        apart = embedding and embedding_lr is not None
-        found['tables' if apart else 'muon' if hidden and optimizer == 'muon' else 'decay' if p.ndim >= 2 and not embedding else 'no_decay'].append(p)
+        if p.requires_grad: found[_kind(name, p, modules[name.rpartition('.')[0]], optimizer, embedding_lr is not None)].append(p)
     if embedding_lr == 0: found['tables'] = []                          # without a gradient or a step
     groups = [dict(name='muon', params=found['muon'], algorithm='muon', lr=muon_lr, weight_decay=weight_decay),
               dict(name='adamw', params=found['decay'], algorithm='adamw', lr=learning_rate, weight_decay=weight_decay),
@@ -196,7 +215,7 @@ def route_parameters(
 # %% ../nbs/12_optim.ipynb #2d5bf50b
 def build_optimizer(
     model:nn.Module,
-    name:str='adamw',               # or 'muon'
+    name:str='adamw',               # or 'muon'; ValueError for anything else
     learning_rate:float=1e-3,
     muon_lr:float=0.02,
     weight_decay:float=0.01,
