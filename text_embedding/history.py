@@ -20,7 +20,11 @@ from .step import Trainer
 class Diverged(RuntimeError):
     "The loss is no longer a number; the last good checkpoint is untouched."
 
-def check_finite(trainer:Trainer, loss:float, norms:list):
+def check_finite(
+    trainer:Trainer,
+    loss:float,     # mean of the steps since the last look
+    norms:list,     # gradient norms of those steps
+):
     "Raise Diverged unless the loss is a number and so are the gradient norms (under fp16: enough of them)."
     t,c = trainer,trainer.config
     lost = t.scaler.get_scale() < 1 if t.precision=='fp16' else not all(map(math.isfinite, norms))   # fp16: the scaler skips such steps
@@ -29,7 +33,12 @@ def check_finite(trainer:Trainer, loss:float, norms:list):
     raise Diverged(f'diverged: loss {loss}, largest gradient norm {max(norms, key=lambda n: math.inf if math.isnan(n) else n)} at step {t.step}: lower learning_rate={c.learning_rate:g} (try {c.learning_rate/3:.1g}) '
                    f'or max_grad_norm={c.max_grad_norm:g}; ' + (f'the last good checkpoint is {kept}' if kept.exists() else 'no checkpoint was written yet'))
 
-def log_steps(trainer:Trainer, pending:list, bar) -> list:
+# %% ../nbs/14f_history.ipynb #7329a68a
+def log_steps(
+    trainer:Trainer,
+    pending:list,   # what `train_step` returned for the steps since the last look
+    bar,            # progress bar: has `set_postfix_str`
+) -> list:          # empty: nothing is pending any more
     "Read the losses of the last steps, check them, add a history row. Returns an empty list."
     t = trainer
     if not pending: return []
@@ -45,10 +54,13 @@ def log_steps(trainer:Trainer, pending:list, bar) -> list:
     if t.board: t.board(row)
     return []
 
-# %% ../nbs/14f_history.ipynb #29b160e8
+# %% ../nbs/14f_history.ipynb #c1902147
 AXES = dict(step='step', seconds='seconds of training', pairs='pairs', tokens='tokens, padding excluded', flops='FLOPs of the matrix products')
 
-def curves(history:list, axis:str='step') -> dict:
+def curves(
+    history:list,        # rows, as a run writes them
+    axis:str='step',     # a key of `AXES`
+) -> dict:               # name -> (positions, values)
     "History rows -> name -> (positions on the axis, values)."
     if axis not in AXES: raise ValueError(f'axis={axis!r} is unknown; choose one of {", ".join(AXES)}')
     out = {}
@@ -57,12 +69,18 @@ def curves(history:list, axis:str='step') -> dict:
             if k not in AXES and axis in row: out.setdefault(k, ([], []))[0].append(row[axis]); out[k][1].append(v)
     return out
 
+# %% ../nbs/14f_history.ipynb #4e2c6ef4
 def _name_axis(ax, axis:str):
     from matplotlib.ticker import EngFormatter
     ax.set_xlabel(AXES[axis]); ax.grid(alpha=.3); ax.locator_params(axis='x', nbins=5)
     if axis in ('pairs', 'tokens', 'flops'): ax.xaxis.set_major_formatter(EngFormatter(sep=''))      # 20k, 5M, 3P
 
-def draw_history(history:list, axis:str='step'):
+def _plot(ax, curve:tuple, color:str, label:str): ax.plot(*curve, color=color, marker='.' if len(curve[0]) < 30 else '', label=label)
+
+def draw_history(
+    history:list,
+    axis:str='step',   # a key of `AXES`
+):                     # matplotlib Figure
     "Loss, gradient norm, learning rate, the judges and (where pairs were held out) the probes, over steps, seconds, pairs, tokens or FLOPs."
     import matplotlib.pyplot as plt
     c,colors = curves(history, axis),[COLORS[k] for k in ('ours', 'q', 'k', 'v', 'judge')]
@@ -72,27 +90,35 @@ def draw_history(history:list, axis:str='step'):
     fig,axs = plt.subplots(1, len(panels), figsize=(2.5*len(panels), 2.4), dpi=85, layout='constrained')
     for ax,(title,names) in zip(axs, panels.items()):
         for name,color in zip(names, colors*len(names)):
-            if name in c: ax.plot(*c[name], color=color, marker='.' if len(c[name][0]) < 30 else '', label=name)
+            if name in c: _plot(ax, c[name], color, name)
         ax.set_title(title, fontsize=10); _name_axis(ax, axis)
     for ax in axs[3:]:
         if ax.lines: ax.legend(frameon=False, fontsize=8)
     plt.close(fig)
     return fig
 
-def compare_runs(histories:dict, name:str='stsb_dev', axes:tuple=('seconds', 'pairs', 'flops')):
+# %% ../nbs/14f_history.ipynb #36f4e28f
+def compare_runs(
+    histories:dict,                            # label -> history
+    name:str='stsb_dev',                       # which number of the rows
+    axes:tuple=('seconds', 'pairs', 'flops'),  # keys of `AXES`, one panel each
+):                                             # matplotlib Figure
     "One curve of several runs (`{label: history}`) over each axis: the winner can change with what you pay in."
     import matplotlib.pyplot as plt
     fig,axs = plt.subplots(1, len(axes), figsize=(3.2*len(axes), 2.6), dpi=85, layout='constrained', sharey=True, squeeze=False)
     for ax,axis in zip(axs[0], axes):
         for (label,history),color in zip(histories.items(), [COLORS[k] for k in ('ours', 'judge', 'q', 'k', 'v')]*len(histories)):
             c = curves(history, axis)
-            if name in c: ax.plot(*c[name], color=color, marker='.' if len(c[name][0]) < 30 else '', label=label)
+            if name in c: _plot(ax, c[name], color, label)
         _name_axis(ax, axis)
     axs[0,0].set_ylabel(name); axs[0,0].legend(frameon=False, fontsize=8)
     plt.close(fig)
     return fig
 
-def write_history(trainer:Trainer, axis:str='step'):
+def write_history(
+    trainer:Trainer,
+    axis:str='step',   # of the picture
+):
     "Save the curves as `history.json` and, once there are two rows, as `history.png` over `axis`."
     out = Path(trainer.config.output_dir); out.mkdir(parents=True, exist_ok=True)
     (out/'history.json').write_text(json.dumps(trainer.history, indent=0))
@@ -113,7 +139,9 @@ class LivePlot:
 
 class Board:
     "Write history rows as TensorBoard files (needs the extra: pip install 'text_embedding[tensorboard]')."
-    def __init__(self, path):
+    def __init__(self,
+        path,   # directory of the event files
+    ):
         try: from torch.utils.tensorboard import SummaryWriter
         except ImportError as e: raise ImportError("TensorBoard is not installed: pip install 'text_embedding[tensorboard]'") from e
         self.writer = SummaryWriter(path)

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['RECIPES', 'CHOICES', 'CARD', 'pick_device', 'cpu_has_bf16', 'pick_precision', 'autocast', 'check_options',
-           'read_card', 'TrainConfig', 'model_config_for', 'build_model', 'matmul_parameters', 'training_flops']
+           'read_card', 'recipe_for', 'TrainConfig', 'model_config_for', 'build_model', 'matmul_parameters',
+           'training_flops']
 
 # %% ../nbs/14b_recipe.ipynb #c4ae05c8
 import functools, json
@@ -19,19 +20,25 @@ from .checkpoint import load_checkpoint
 from .model import PRESETS, TextEmbeddingModel, TransformerConfig, warm_start
 from .tokenizer import Tokenizer
 
-# %% ../nbs/14b_recipe.ipynb #492a188c
-def pick_device(device:str='auto') -> torch.device:
+# %% ../nbs/14b_recipe.ipynb #2bd87917
+def pick_device(
+    device:str='auto',   # 'auto', or a torch device such as 'cuda:1' or 'cpu'
+) -> torch.device:
     "CUDA, then Apple's MPS, then the CPU, unless named."
     if device!='auto': return torch.device(device)
     if torch.cuda.is_available(): return torch.device('cuda')
     return torch.device('mps' if torch.backends.mps.is_available() else 'cpu')
 
+# %% ../nbs/14b_recipe.ipynb #d209e833
 def cpu_has_bf16() -> bool:
     "Does this processor multiply bf16 itself (AVX512-BF16 or AMX)? Libraries also say yes where it is only emulated."
     known = [getattr(torch.cpu, name, None) for name in ('_is_avx512_bf16_supported', '_is_amx_tile_supported')]     # older torch has not all
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported() and any(ask() for ask in known if ask)
 
-def pick_precision(device:torch.device, precision:str='auto') -> str:
+def pick_precision(
+    device:torch.device,
+    precision:str='auto',   # 'auto', or your own choice
+) -> str:                   # 'fp32' | 'bf16' | 'fp16'
     "'bf16' where the hardware multiplies it natively, 'fp16' on older GPUs such as the T4, else 'fp32'."
     if precision!='auto': return precision
     if device.type=='cuda':                                  # is_bf16_supported() says yes on a T4, which only emulates it
@@ -39,7 +46,10 @@ def pick_precision(device:torch.device, precision:str='auto') -> str:
     return 'bf16' if device.type=='cpu' and cpu_has_bf16() else 'fp32'
 
 # %% ../nbs/14b_recipe.ipynb #59d53188
-def autocast(device:torch.device, precision:str):
+def autocast(
+    device:torch.device,
+    precision:str,         # 'fp32' | 'bf16' | 'fp16'
+):                         # context manager
     "A context in which matrix products run in 'fp16' or 'bf16'; for 'fp32' it does nothing."
     dtype = dict(fp16=torch.float16, bf16=torch.bfloat16).get(precision)
     return torch.autocast(device.type, dtype=dtype) if dtype else nullcontext()
@@ -53,35 +63,49 @@ RECIPES = dict(
     encoder  =_large, ada_small=_large, baseline=_large|dict(learning_rate=3e-4),
 )
 
-# %% ../nbs/14b_recipe.ipynb #b290800f
+# %% ../nbs/14b_recipe.ipynb #175c40ed
 CHOICES = dict(optimizer=('adamw', 'muon'), schedule=('linear', 'cosine', 'constant'), precision=('auto', 'fp32', 'bf16', 'fp16'))
 
-def check_options(config):
-    "Raise a ValueError that names the field, its value and the fix."
-    given = lambda *names: [(k, getattr(config, k)) for k in names if getattr(config, k) is not None]
-    for k,v in given('batch_size', 'grad_accum_steps', 'max_length', 'max_steps', 'log_every', 'eval_every', 'save_every', 'vocab_size'):
+def _given(config, *names): return [(k, getattr(config, k)) for k in names if getattr(config, k) is not None]
+
+def _check_numbers(config):
+    for k,v in _given(config, 'batch_size', 'grad_accum_steps', 'max_length', 'max_steps', 'log_every', 'eval_every', 'save_every', 'vocab_size'):
         if v < 1: raise ValueError(f'{k}={v} must be at least 1')
-    if config.batch_size==1: raise ValueError('batch_size=1 leaves no in-batch negatives; use at least 2, better 256 or more')
-    for k,v in given('temperature', 'learning_rate', 'muon_lr', 'max_grad_norm', 'num_epochs', 'max_seconds'):
+    for k,v in _given(config, 'temperature', 'learning_rate', 'muon_lr', 'max_grad_norm', 'num_epochs', 'max_seconds'):
         if not v > 0: raise ValueError(f'{k}={v} must be positive')
-    if config.held_out < 0 or config.held_out==1: raise ValueError(f'held_out={config.held_out}: a loss needs at least 2 pairs; use 0 (none) or some hundred')
-    if config.prepared and (fixed := [f'{k}={v!r}' for k,v in given('train_file', 'packages', 'max_rows', 'max_wiki_samples', 'vocab_size', 'tokenizer') if v != ()]):
-        raise ValueError(f'{", ".join(fixed)} was decided when {config.prepared} was prepared; leave it out, or prepare again')
-    for k,v in given('embedding_lr', 'stay_close'):
+    for k,v in _given(config, 'embedding_lr', 'stay_close'):
         if v < 0: raise ValueError(f'{k}={v} must not be negative')
-    if config.stay_close and config.warm_start in (None, 'none'): raise ValueError(f'stay_close={config.stay_close:g} needs a warm_start to stay close to; give one, or stay_close=0')
-    if not 0 <= config.teacher_weight <= 1: raise ValueError(f'teacher_weight={config.teacher_weight} is a share; use 0 <= teacher_weight <= 1')
-    if config.teacher and not config.teacher_weight and (config.preset!='static' or config.warm_start): raise ValueError(f'at teacher_weight=0 a teacher only gives the static preset its first table, and this run needs none; set teacher_weight, such as 0.5')
-    if config.teacher_rows < 3: raise ValueError(f'teacher_rows={config.teacher_rows}: distillation compares at least 3 pairs; use some thousand')
-    if config.teacher and config.prepared: raise ValueError(f'a teacher reads text, and {config.prepared} holds ids only; train from the data themselves')
+    if config.batch_size==1: raise ValueError('batch_size=1 leaves no in-batch negatives; use at least 2, better 256 or more')
+    if config.held_out < 0 or config.held_out==1: raise ValueError(f'held_out={config.held_out}: a loss needs at least 2 pairs; use 0 (none) or some hundred')
     if not 0 <= config.warmup < 1: raise ValueError(f'warmup={config.warmup} is a share of the steps; use 0 <= warmup < 1')
+
+# %% ../nbs/14b_recipe.ipynb #396419a8
+def _check_start(config):
+    "What a run starts from: prepared data, a warm start, a teacher."
+    c = config
+    if c.prepared and (fixed := [f'{k}={v!r}' for k,v in _given(c, 'train_file', 'packages', 'max_rows', 'max_wiki_samples', 'vocab_size', 'tokenizer') if v != ()]):
+        raise ValueError(f'{", ".join(fixed)} was decided when {c.prepared} was prepared; leave it out, or prepare again')
+    if c.stay_close and c.warm_start in (None, 'none'): raise ValueError(f'stay_close={c.stay_close:g} needs a warm_start to stay close to; give one, or stay_close=0')
+    if not 0 <= c.teacher_weight <= 1: raise ValueError(f'teacher_weight={c.teacher_weight} is a share; use 0 <= teacher_weight <= 1')
+    if c.teacher and not c.teacher_weight and (c.preset!='static' or c.warm_start): raise ValueError('at teacher_weight=0 a teacher only gives the static preset its first table, and this run needs none; set teacher_weight, such as 0.5')
+    if c.teacher_rows < 3: raise ValueError(f'teacher_rows={c.teacher_rows}: distillation compares at least 3 pairs; use some thousand')
+    if c.teacher and c.prepared: raise ValueError(f'a teacher reads text, and {c.prepared} holds ids only; train from the data themselves')
+
+
+def check_options(
+    config,   # a `TrainConfig`
+):
+    "Raise a ValueError that names the field, its value and the fix."
+    _check_numbers(config); _check_start(config)
     for k,ok in CHOICES.items():
         if getattr(config, k) not in ok: raise ValueError(f'{k}={getattr(config, k)!r} is unknown; choose one of {", ".join(ok)}')
 
 # %% ../nbs/14b_recipe.ipynb #f7a8aa35
 CARD = 'prepared.json'
 
-def read_card(path:str|Path) -> dict:
+def read_card(
+    path:str|Path,   # a folder that `save_prepared` wrote
+) -> dict:
     "What a prepared directory says about itself. Raises ValueError where there is none."
     try: card = json.loads((Path(path)/CARD).read_text(encoding='utf-8'))
     except OSError: raise ValueError(f'{path} holds no prepared data ({CARD} is missing); make it with: text-embedding prepare --output-dir {path}') from None
@@ -89,7 +113,18 @@ def read_card(path:str|Path) -> dict:
     if card.get('format')!=1: raise ValueError(f'{path} has format {card.get("format")}, this version reads 1; prepare again')
     return card
 
+def recipe_for(
+    config,    # a `TrainConfig`
+) -> dict:     # field -> value
+    "What the recipe of the preset says about the fields that were left open."
+    if config.preset not in PRESETS: raise ValueError(f'preset={config.preset!r} is unknown; choose one of {", ".join(PRESETS)}')
+    recipe = dict(RECIPES.get(config.preset, RECIPES['encoder']))
+    if config.prepared: recipe['max_length'] = read_card(config.prepared)['max_length']
+    if config.num_epochs: recipe.pop('max_steps', None)
+    return {k: v for k,v in recipe.items() if getattr(config, k) is None}
+
 # %% ../nbs/14b_recipe.ipynb #4b96f7fd
+# (long: a table, one line for each choice)
 @dataclass
 class TrainConfig:
     "Everything that decides a run. On a CPU, two runs with equal configs end with the same weights; some GPU kernels add in any order."
@@ -147,25 +182,15 @@ class TrainConfig:
     log_every:int=10
     tensorboard:bool=False
 
+    def check(self): check_options(self)
     def resolve(self):
         "The same config with the preset's recipe in place of every None."
-        if self.preset not in PRESETS: raise ValueError(f'preset={self.preset!r} is unknown; choose one of {", ".join(PRESETS)}')
-        recipe,new = dict(RECIPES.get(self.preset, RECIPES['encoder'])),{}
-        if self.prepared: recipe['max_length'] = read_card(self.prepared)['max_length']
-        for k,v in recipe.items():
-            if getattr(self, k) is None and not (k=='max_steps' and self.num_epochs): new[k] = v
-        c = replace(self, **new)
+        c = replace(self, **recipe_for(self))
         c.check()
         return c
-
-    def check(self):
-        "Raise a ValueError that names the field, its value and the fix."
-        check_options(self)
-
-    def to_dict(self):
+    def to_dict(self) -> dict:
         "Plain JSON types."
         return json.loads(json.dumps(asdict(self)))
-
     @classmethod
     def from_dict(cls, d:dict):
         "The inverse of `to_dict`. Raises ValueError naming unknown fields."
@@ -173,15 +198,21 @@ class TrainConfig:
         if unknown := sorted(set(d)-known): raise ValueError(f'unknown training option(s) {", ".join(unknown)}; known: {", ".join(sorted(known))}')
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k,v in d.items()})
 
-# %% ../nbs/14b_recipe.ipynb #a3c11cfc
-def model_config_for(config:TrainConfig):
+# %% ../nbs/14b_recipe.ipynb #a119c5be
+def model_config_for(
+    config:TrainConfig,
+) -> TransformerConfig:
     "The preset's TransformerConfig with the run's changes."
     changes = dict(config.model)
     if config.vocab_size: changes['vocab_size'] = config.vocab_size
     return PRESETS[config.preset](**changes)
 
-# %% ../nbs/14b_recipe.ipynb #cc31a7b1
-def build_model(config:TrainConfig, tokenizer:Tokenizer, start:Tensor|None=None) -> TextEmbeddingModel:
+# %% ../nbs/14b_recipe.ipynb #5f273248
+def build_model(
+    config:TrainConfig,        # resolved; its `seed` decides the random weights
+    tokenizer:Tokenizer,       # decides the rows of the table
+    start:Tensor|None=None,    # (v, d) a token table to start from
+) -> TextEmbeddingModel:
     "The model with random weights from the run's seed, or with a token table to `start` from, or warm-started from a static model."
     torch.manual_seed(config.seed)
     mc = model_config_for(config).replace(vocab_size=tokenizer.vocab_size, pad_id=tokenizer.pad_id, eos_id=tokenizer.eos_id)
@@ -190,15 +221,20 @@ def build_model(config:TrainConfig, tokenizer:Tokenizer, start:Tensor|None=None)
     if config.warm_start not in (None, 'none'): warm_start(model, load_checkpoint(config.warm_start)[0])
     return model
 
-# %% ../nbs/14b_recipe.ipynb #a119c5be
+# %% ../nbs/14b_recipe.ipynb #0b8bd7f5
 @functools.lru_cache(maxsize=16)
 def _block_matrices(config:TransformerConfig) -> int:
     with torch.device('meta'): return sum(p.numel() for p in TextEmbeddingModel(config).blocks.parameters() if p.dim()==2)
 
-def matmul_parameters(model:TextEmbeddingModel|TransformerConfig) -> int:
+def matmul_parameters(
+    model:TextEmbeddingModel|TransformerConfig,
+) -> int:
     "Numbers in the matrices that every token is multiplied with: the weights of the blocks."
     return _block_matrices(getattr(model, 'config', model))
 
-def training_flops(model:TextEmbeddingModel|TransformerConfig, tokens:int) -> int:
-    "Floating-point operations of the matrix products for training on `tokens` tokens: 6 per parameter and token."
+def training_flops(
+    model:TextEmbeddingModel|TransformerConfig,
+    tokens:int,    # real ones, of anchors and positives
+) -> int:
+    "Floating-point operations of the matrix products for training on `tokens` tokens: 6 per parameter and token ([Kaplan et al. 2020](https://arxiv.org/abs/2001.08361))."
     return 6*matmul_parameters(model)*tokens
