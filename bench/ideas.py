@@ -18,7 +18,8 @@ from text_embedding.batches import PairStream, TokenizedPairs, read_tokenized, t
 from text_embedding.contrast import contrast_sentences, contrast_triplets, evaluate_contrast
 from text_embedding.evaluation import evaluate_scores
 from text_embedding.losses import info_nce
-from text_embedding.model import TextEmbeddingModel, tiny
+from text_embedding.model import TextEmbeddingModel
+from text_embedding.presets import tiny
 from text_embedding.pooling import repeat_weights
 from text_embedding.tokenizer import Tokenizer
 from text_embedding.recipe import TrainConfig

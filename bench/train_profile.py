@@ -13,7 +13,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from text_embedding import optim
 from text_embedding.batches import Batch
-from text_embedding.model import PRESETS, TextEmbeddingModel
+from text_embedding.presets import PRESETS
+from text_embedding.model import TextEmbeddingModel
 from text_embedding.recipe import TrainConfig
 from text_embedding.step import Trainer
 from text_embedding.gather import TrainingData

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from text_embedding import bench as B
-from text_embedding.model import encoder
+from text_embedding.presets import encoder
 
 
 def parsed(*argv):

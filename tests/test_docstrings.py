@@ -54,7 +54,8 @@ def test_recipe_options_arrive(pairs_file, tmp_path):
     table = model.model.token_embedding.weight.detach()
     want = sum((1+np.log(ids.count(i)))*table[i] for i in set(ids))
     np.testing.assert_allclose(c, (want/want.norm()).numpy(), atol=1e-5)
-    from text_embedding.model import TransformerConfig, static
+    from text_embedding.model import TransformerConfig
+    from text_embedding.presets import static
     old = {k: v for k,v in static().to_dict().items() if k!='repeats'}
     assert TransformerConfig.from_dict(old)==static(repeats='count')
     r = cli('train', '--preset', 'tiny', '--train-file', pairs_file, '--output-dir', tmp_path/'warm', '--vocab-size', 400, '--tokenizer', tmp_path/'run/best_model/tokenizer.json', '--warm-start', tmp_path/'run/best_model', '--max-steps', 1, '--repeats', 'count', ok=False)

@@ -9,7 +9,8 @@ from text_embedding.docstrings import docstring_pairs
 from text_embedding.fast import SHORT, FastModel, attend_short, cpu_has_int8, fast_linear, int8_linear, pairs_together
 from text_embedding.recipe import cpu_has_bf16
 from text_embedding.inference import Embedder, load_model
-from text_embedding.model import PRESETS, TextEmbeddingModel, ada_small, baseline, encoder, tiny
+from text_embedding.presets import PRESETS, ada_small, baseline, encoder, tiny
+from text_embedding.model import TextEmbeddingModel
 from text_embedding.packing import embed_packed, pack_rows
 from text_embedding.similarity import spearman
 from text_embedding.tokenizer import Tokenizer, pad_rows

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from text_embedding.model import TextEmbeddingModel, static, tiny
+from text_embedding.model import TextEmbeddingModel
+from text_embedding.presets import static, tiny
 from text_embedding.optim import fast_dtype, newton_schulz, route_parameters
 
 

@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 
 from text_embedding import training
 from text_embedding.batches import Batch
-from text_embedding.model import PRESETS, TextEmbeddingModel
+from text_embedding.presets import PRESETS
+from text_embedding.model import TextEmbeddingModel
 from text_embedding.optim import Muon, adamw_fused, adamw_update, build_optimizer
 from text_embedding.schedule import build_scheduler, optimizer_step, take_back
 from text_embedding.step import PackedBatch, Trainer, pack_batch

@@ -4,7 +4,8 @@ __version__ = "0.0.1"
 from importlib import import_module
 
 _HOME = {name: module for module, names in dict(
-    model='TransformerConfig TextEmbeddingModel encoder ada ada_small baseline tiny static parameter_table',
+    model='TransformerConfig TextEmbeddingModel',
+    presets='encoder ada ada_small baseline tiny static parameter_table',
     tokenizer='Tokenizer',
     inference='Embedder load_model',
     recipe='TrainConfig',

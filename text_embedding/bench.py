@@ -30,7 +30,8 @@ from .docstrings import docstring_pairs
 from .fast import cpu_has_int8
 from .inference import Embedder, load_model
 from .lesson import COLORS
-from .model import TextEmbeddingModel, encoder
+from .model import TextEmbeddingModel
+from .presets import encoder
 from .tokenizer import Tokenizer, pad_rows
 from .recipe import TrainConfig, matmul_parameters, pick_precision
 from .step import Trainer

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from .checkpoint import load_checkpoint
-from .model import PRESETS, TextEmbeddingModel, TransformerConfig, warm_start
+from .presets import PRESETS, warm_start
+from .model import TextEmbeddingModel, TransformerConfig
 from .tokenizer import Tokenizer
 
 # %% ../nbs/14b_recipe.ipynb #2bd87917

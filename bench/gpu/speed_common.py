@@ -9,7 +9,7 @@ import torch
 try: import loguru                                               # training.py logs with it; a bare machine may lack it
 except ImportError: sys.modules['loguru'] = types.SimpleNamespace(logger=mock.MagicMock())
 
-from text_embedding.model import encoder
+from text_embedding.presets import encoder
 
 HERE = Path(__file__).resolve().parent
 DTYPES = dict(fp16=torch.float16, bf16=torch.bfloat16, fp32=torch.float32)
