@@ -250,7 +250,7 @@ def _only_a_mean(c:TransformerConfig) -> bool:
 # %% ../nbs/09_model.ipynb #591bd531
 class TokenStream(nn.Module):
     "Ids and positions in, one vector per token out: the table, the blocks, the last norm. It knows no padding."
-    def __init__(self, config:TransformerConfig):
+    def __init__(self, config:TransformerConfig):  # its widths, parts and dropout
         super().__init__()
         c = self.config = config
         self.token_embedding,self.position_embedding = nn.Embedding(c.vocab_size, c.embd_dim),_added_positions(c)
