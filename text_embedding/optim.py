@@ -161,7 +161,7 @@ class Muon(torch.optim.Optimizer):
         params,                         # tensors (all Muon), or groups as `route_parameters` makes them
         lr:float=0.02,
         weight_decay:float=0.01,        # decoupled, as in AdamW
-        momentum:float=0.95, nesterov:bool=True, ns_steps:int=5,
+        momentum:float=0.95, nesterov:bool=True, ns_steps:int=5,   # as for `muon_update`
         scale:str='original',           # or 'match_rms_adamw', which wants AdamW-like learning rates
         betas:tuple=(0.9, 0.98), eps:float=1e-8,   # for the 'adamw' groups
         algorithm:str='muon',           # for groups that name none
