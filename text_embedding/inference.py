@@ -86,6 +86,34 @@ def workers(n:int):  # callable (f, parts) -> results, in the order of the parts
     finally: pool.shutdown(wait=True, cancel_futures=True)
 
 # %% ../nbs/16_inference.ipynb #a7526a95
+def _chunks_ahead(tokenizer:Tokenizer, texts:list, max_length:int, size:int=16_384):  # generator of (first, ids of each text)
+    "Tokenise part after part, the next one while the model is at work: memory does not grow with the corpus."
+    cut = lambda s: (s, tokenizer.encode(texts[s:s+size], max_length=max_length))
+    if len(texts) <= size: yield cut(0); return          # a thread costs more than a text
+    with ThreadPoolExecutor(1) as pool:
+        ahead = pool.submit(cut, 0)
+        for s in range(size, len(texts)+size, size):
+            now = ahead.result()
+            if s < len(texts): ahead = pool.submit(cut, s)
+            yield now
+
+def _cut_batches(rows:list, budget:int, batch_size:int|None) -> list:
+    "`token_batches` of lists of ids, those of more than `batch_size` texts cut into even parts."
+    batches = token_batches(np.array([len(r) for r in rows]), budget)
+    return [part for b in batches for part in np.array_split(b, -(-len(b)//(batch_size or len(b))))]
+
+def _check_finite(vectors:np.ndarray, precision:str):
+    "Raise RuntimeError where a vector holds NaN or infinity."
+    if not (broken := int((~np.isfinite(vectors).all(1)).sum())): return
+    way_out = 'the weights are broken: load an earlier checkpoint' if precision in ('plain', 'fp32') else 'try precision="fp32"'
+    raise RuntimeError(f'{broken} of {len(vectors)} embeddings are not finite ({precision}); {way_out}')
+
+def _first_dims(x:np.ndarray, k:int) -> np.ndarray:  # (n, o) -> (n, k)
+    "The first `k` columns, each row of unit length again; a row of zeros stays zeros."
+    return x[:, :k]/np.linalg.norm(x[:, :k], axis=1, keepdims=True).clip(1e-12)
+
+# %% ../nbs/16_inference.ipynb #c7045b20
+# (long: one object, the three calls that its users make, and every option documented)
 class Embedder:
     "A model with its tokenizer: text in, unit vectors out."
     def __init__(self,
@@ -113,16 +141,17 @@ class Embedder:
             self._engines[precision] = state,make_engine(self.model, precision, self.tokenizer.pad_id or 0)
         return self._engines[precision][1]
 
-    def _chunks(self, texts:list, max_length:int, size:int=16_384):  # (first, ids of each text), a chunk ahead
-        "Tokenise part after part, the next one while the model is at work: memory does not grow with the corpus."
-        cut = lambda s: (s, self.tokenizer.encode(texts[s:s+size], max_length=max_length))
-        if len(texts) <= size: yield cut(0); return          # a thread costs more than a text
-        with ThreadPoolExecutor(1) as pool:
-            ahead = pool.submit(cut, 0)
-            for s in range(size, len(texts)+size, size):
-                now = ahead.result()
-                if s < len(texts): ahead = pool.submit(cut, s)
-                yield now
+    def _vectors(self, texts, max_length, batch_size, token_budget, precision, show_progress) -> np.ndarray:  # (n, o), in the order of the texts
+        "What `encode` does with arguments that were checked."
+        small = self.device.type=='cpu' and self.config.num_layers > 0         # a batch for each core
+        embed,budget = self.engine(precision),token_budget or (512 if small else 8192)
+        out = np.zeros((len(texts), self.dim), np.float32)
+        with tqdm(total=len(texts), unit='text', disable=not show_progress) as bar, workers(torch.get_num_threads() if small else 1) as do:
+            for s,rows in _chunks_ahead(self.tokenizer, texts, max_length):
+                @torch.inference_mode()
+                def one(part): out[s+part] = embed([rows[i] for i in part]).float().cpu().numpy(); return len(part)
+                for n in do(one, _cut_batches(rows, budget, batch_size)): bar.update(n)
+        return out
 
     def encode(self,
         texts:str|list,              # one text, or a list of texts
@@ -143,19 +172,9 @@ class Embedder:
         check_range('batch_size', batch_size); check_range('token_budget', token_budget)
         check_range('truncate_dim', truncate_dim, self.dim, "the model's dimensions, "); check_range('max_length', max_length, limit, 'the context length ')
         precision = self.precision if precision is None else pick_path(self.device, precision)
-        small = self.device.type=='cpu' and self.config.num_layers > 0
-        embed,budget = self.engine(precision),token_budget or (512 if small else 8192)
-        out = np.zeros((len(texts), self.dim), np.float32)
-        with tqdm(total=len(texts), unit='text', disable=not show_progress) as bar, workers(torch.get_num_threads() if small else 1) as do:
-            for s,rows in self._chunks(texts, max_length or limit):
-                parts = [part for batch in token_batches(np.array([len(r) for r in rows]), budget) for part in np.array_split(batch, -(-len(batch)//(batch_size or len(batch))))]
-                @torch.inference_mode()
-                def one(part): out[s+part] = embed([rows[i] for i in part]).float().cpu().numpy(); return len(part)
-                for n in do(one, parts): bar.update(n)
-        if broken := int((~np.isfinite(out).all(1)).sum()):
-            raise RuntimeError(f'{broken} of {len(out)} embeddings are not finite ({precision}); '+('the weights are broken: load an earlier checkpoint' if precision in ('plain', 'fp32') else 'try precision="fp32"'))
-        if truncate_dim: out = out[:, :truncate_dim]/np.linalg.norm(out[:, :truncate_dim], axis=1, keepdims=True).clip(1e-12)
-        return out
+        out = self._vectors(texts, max_length or limit, batch_size, token_budget, precision, show_progress)
+        _check_finite(out, precision)
+        return _first_dims(out, truncate_dim) if truncate_dim else out
 
     def similarity(self,
         a:str|list,  # one text or a list of n
