@@ -67,7 +67,7 @@ def unpack(value, tensors:dict):
     if kind == 'tuple': return tuple(unpack(v, tensors) for v in value['items'])
     return {unpack(k, tensors): unpack(v, tensors) for k, v in value['items']}
 
-# %% ../nbs/14_checkpoint.ipynb #f1d487a7
+# %% ../nbs/14_checkpoint.ipynb #4af776d5
 FORMAT,VERSION = 'text_embedding checkpoint',1
 FILES = ('model.safetensors', 'config.json', 'tokenizer.json', 'info.json')   # always there
 STATE_FILES = ('training_state.safetensors', 'training_state.json')           # there when training can go on
@@ -76,7 +76,6 @@ MANIFEST = 'manifest.json'
 class CheckpointError(ValueError):
     "A checkpoint cannot be written or must not be trusted. The message is one line: what, the numbers, the fix."
 
-# %% ../nbs/14_checkpoint.ipynb #4af776d5
 def check_match(config:TransformerConfig, tokenizer:Tokenizer):
     "Raise CheckpointError unless this tokenizer's ids mean something to a model of this config."
     if len(tokenizer) > config.vocab_size:
@@ -185,7 +184,6 @@ def _intact(path) -> bool:
     except CheckpointError: return False
     return True
 
-# %% ../nbs/14_checkpoint.ipynb #84487420
 def _swap(temp:Path, path:Path, previous:Path):
     "Put `temp` at `path`. At every moment in between, `path` or `previous` is a whole checkpoint."
     moved = False
