@@ -113,3 +113,11 @@ def test_install_cell_is_for_hosted_notebooks_alone(nb):
     "Nothing is installed on a reader's own machine, and the line never names torch."
     install = [s for s,_ in code(nb) if 'pip' in s and 'google.colab' in s]
     assert len(install)==1 and 'eval: false' in install[0] and 'torch' not in install[0] and 'KAGGLE_KERNEL_RUN_TYPE' in install[0]
+
+
+def test_index_lists_every_lesson():
+    index = prose(ROOT/'nbs/index.ipynb')
+    missing = [f.name for f in LESSONS if not re.search(rf'^\| \[[^]]+\]\({f.name}\) \|', index, re.M)]
+    assert not missing, f'the table of lessons lacks {missing}'
+    listed = [f.name for f in LESSONS if f'- {f.name}' not in (ROOT/'_quarto.yml').read_text(encoding='utf-8')]
+    assert not listed, f'the side bar lacks {listed}'
