@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from text_embedding import optim
+from text_embedding import optim, schedule
 from text_embedding.batches import Batch
 from text_embedding.presets import PRESETS
 from text_embedding.model import TextEmbeddingModel
@@ -62,7 +62,7 @@ def one_step(t, clock, step):
         t.optimizer.zero_grad(set_to_none=True)
         with clock('forward'): loss = t.scaler.scale(t.loss(batch.to(t.device)))
         with clock('backward'): loss.backward()
-        with clock('clip + optimizer'): optim.optimizer_step(t.optimizer, t.scheduler, t.scaler, t.model.parameters(), t.config.max_grad_norm, t.wait)
+        with clock('clip + optimizer'): schedule.optimizer_step(t.optimizer, t.scheduler, t.scaler, t.model.parameters(), t.config.max_grad_norm, t.wait)
 
 def main(argv):
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
