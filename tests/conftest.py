@@ -65,7 +65,7 @@ def wheel_venv(tmp_path_factory):
         assert run(python, '-c', 'import torch; print(torch.__version__, torch.__file__)').stdout==before, 'installing the package replaced torch'
         (folder/'bare.txt').write_text(run(python, '-m', 'pip', 'freeze').stdout)
         run(python, '-m', 'pip', 'install', '-q', 'ipykernel', 'nbconvert', env=env, timeout=600)
-        run(python, '-m', 'pip', 'install', '-q', '--no-deps', '--target', folder/'widgets7', 'ipywidgets==7.7.1', 'ipython-genutils==0.2.0', timeout=600)
+        run(python, '-m', 'pip', 'install', '-q', '--no-deps', '--target', folder/'widgets7', 'ipywidgets==7.7.1', 'ipython-genutils==0.2.0', env=dict(PIP_CONSTRAINT=''), timeout=600)   # the tested versions name 8
     return once(tmp_path_factory, 'wheel', build)
 
 
