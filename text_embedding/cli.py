@@ -58,7 +58,8 @@ def _log_plainly():
     from loguru import logger
     from tqdm import tqdm
     logger.remove()
-    logger.add(lambda line: tqdm.write(line, file=sys.stderr, end=''), format='{time:HH:mm:ss} {level.name:<7} {message}')
+    level = 'DEBUG' if os.environ.get('TEXT_EMBEDDING_DEBUG') else 'INFO'
+    logger.add(lambda line: tqdm.write(line, file=sys.stderr, end=''), level=level, format='{time:HH:mm:ss} {level.name:<7} {message}')
 
 # %% ../nbs/23_cli.ipynb #271707b1
 def parse_sources(text:str) -> dict:
