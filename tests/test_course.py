@@ -48,8 +48,33 @@ def test_exercises_are_whole(nb):
         assert any(k=='code' and 'NotImplementedError' in s for k,s,_ in part), f'no stub: {name}'
         assert any('not attempted' in printed(o) for k,_,o in part if k=='code'), f'the stub is not shown to say "not attempted": {name}'
         assert any(k=='markdown' and '<details>' in s and 'int' in s for k,s,_ in part), f'no hint: {name}'
-        solution = [(s, o) for k,s,o in part if k=='code' and '#@title Solution' in s and '#| code-fold: true' in s]
+        solution = [(s, o) for k,s,o in part if k=='code' and s.startswith('#| code-fold: true\n#@title Solution')]
         assert solution and any('correct' in printed(o) for _,o in solution), f'no folded solution that was found correct: {name}'
+
+
+@each
+def test_directives_lead_their_cells(nb):
+    "The site reads `#|` lines only above everything else, Colab folds what its metadata says."
+    for s,_ in code(nb):
+        rest = s.splitlines()[len(re.match(r'(#\|.*\n?)*', s)[0].splitlines()):]
+        assert not any(line.startswith('#|') for line in rest), s[:160]
+    for c in json.loads(nb.read_text(encoding='utf-8'))['cells']:
+        if '#@title Solution' in ''.join(c['source']): assert c['metadata'].get('cellView')=='form', ''.join(c['source'])[:80]
+
+
+def prints(node):
+    "Does this statement print when it is run?"
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Lambda)): return False
+    if isinstance(node, ast.Call) and getattr(node.func, 'id', '')=='print': return True
+    return any(prints(n) for n in ast.iter_child_nodes(node))
+
+
+@each
+def test_what_is_printed_is_kept(nb):
+    "A cell that prints has its lines in the notebook, beside any picture."
+    lost = [s[:200] for s,out in code(nb) if 'eval: false' not in s and not s.startswith('#| cuda') and prints(ast.parse(re.sub(r'^[%!].*', '', s, flags=re.M)))
+            and not any(o['output_type']=='stream' or 'text/html' in o.get('data', {}) for o in out)]
+    assert not lost, '\n---\n'.join(lost)
 
 
 @each
