@@ -52,7 +52,7 @@ def sdpa(
     q:Tensor,                # (b, h, t, e)
     k:Tensor,                # (b, k, s, e), h a multiple of k
     v:Tensor,                # (b, k, s, e)
-    mask:Tensor|None=None,   # bool, broadcasts to (b, h, t, s), True = may attend
+    mask:Tensor|None=None,   # bool, broadcasts to (b, h, t, s), True = may attend; two axes mean (t, s)
     causal:bool=False,       # also hide later keys, aligned bottom right
     dropout:float=0.0,       # share of the weights dropped
     scale:float|None=None,   # multiplies q·k; None means `e ** -0.5`
@@ -84,7 +84,8 @@ def attention_weights(
     scores = q.float() @ expand_heads(k.float(), q.shape[1]).mT * q.shape[-1]**-0.5   # (b, h, t, s)
     allowed = torch.ones_like(scores, dtype=torch.bool) if mask is None else mask.expand_as(scores)
     if causal: allowed = allowed & causal_mask(*scores.shape[-2:], device=q.device)
-    return scores.masked_fill(~allowed, torch.finfo(scores.dtype).min).softmax(-1) * allowed.any(-1, keepdim=True)
+    lowest = torch.finfo(scores.dtype).min   # not -inf: a row with nothing to look at must not become 0/0; the product erases it
+    return scores.masked_fill(~allowed, lowest).softmax(-1) * allowed.any(-1, keepdim=True)
 
 # %% ../nbs/04_attention.ipynb #a7fc427e
 class Attention(nn.Module):  # (long: one layer on one screen)
