@@ -128,3 +128,13 @@ def test_tiny_starts_at_static_and_stays_close(pairs_file, tmp_path):
     written = (tmp_path/'far/static/best_model/model.safetensors').stat().st_mtime_ns
     tiny('far', 0.)
     assert (tmp_path/'far/static/best_model/model.safetensors').stat().st_mtime_ns==written and (tmp_path/'far/last').is_dir()
+
+
+def test_from_random_weights_nothing_is_held(pairs_file, tmp_path):
+    "tiny's recipe keeps its warm start close and its table as it is; without a warm start there is neither."
+    from text_embedding.recipe import TrainConfig
+    c = TrainConfig(preset='tiny', warm_start='none').resolve()
+    assert c.stay_close is None and c.embedding_lr is None and c.resolve()==c
+    cli('train', '--preset', 'tiny', '--warm-start', 'none', '--num-layers', 1, '--train-file', pairs_file, '--output-dir', tmp_path/'run', '--max-steps', 2, '--batch-size', 16, '--vocab-size', 400)
+    r = cli('train', '--preset', 'tiny', '--warm-start', 'none', '--stay-close', 50, '--train-file', pairs_file, '--output-dir', tmp_path/'other', '--max-steps', 2, ok=False)
+    assert r.returncode and 'stay_close=50 needs a warm_start' in r.stderr+r.stdout

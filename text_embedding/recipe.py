@@ -121,6 +121,8 @@ def recipe_for(
     recipe = dict(RECIPES.get(config.preset, RECIPES['encoder']))
     if config.prepared: recipe['max_length'] = read_card(config.prepared)['max_length']
     if config.num_epochs: recipe.pop('max_steps', None)
+    if config.warm_start=='none':                                                   # nothing to stay close to, no table to keep as it is
+        for k in ('stay_close', 'embedding_lr'): recipe.pop(k, None)
     return {k: v for k,v in recipe.items() if getattr(config, k) is None}
 
 # %% ../nbs/14b_recipe.ipynb #4b96f7fd
