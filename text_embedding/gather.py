@@ -80,7 +80,8 @@ def choose_sources(
 ) -> dict:                # source name (or file) -> mixing weight
     "Source name (or file) -> mixing weight. Sources that only a local directory has are left out, with a warning, where there is none."
     root = data_directory(config.data_root)
-    sources = dict(config.datasets or {}) | {f: 1.0 for f in config.train_file} or dict(MIXES.get(config.preset, MIX) if root else dict(docstrings=1.0))
+    own = dict(config.datasets or {}) | {f: 1.0 for f in config.train_file}
+    sources = own or dict(MIXES.get(config.preset, MIX) if root and not config.packages else dict(docstrings=1.0))   # whoever names packages wants docstrings
     paths = {n: REGISTRY[n].path for n in sources if n in REGISTRY}
     absent = [n for n,p in paths.items() if p.startswith('local/') and not (root and (root/p).is_dir())]
     if absent and len(absent) < len(sources): logger.warning('{} not on the hub and not in the data root: left out', ', '.join(absent))
@@ -274,6 +275,7 @@ def training_data(
     pairs = {n: p.pairs[n] if config.hard_negatives else replace(p.pairs[n], negative=None) for n in weights}
     for name in pairs if config.held_out else ():
         rows,new = _probes(name, pairs[name], config, p.tokenizer.pad_id)
+        logger.info('{}: {:,} of these are held out, {:,} are left to train on', name, len(pairs[name])-len(rows), len(rows))
         probes |= new; pairs[name] = pairs[name].take(rows)
     kind = TaughtStream if config.teacher and config.teacher_weight else PairStream
     stream = kind(pairs, weights, batch_size=config.batch_size, seed=config.seed, pad_id=p.tokenizer.pad_id, jitter=0.1 if config.sort_by_length else None)

@@ -139,7 +139,7 @@ class TrainConfig:
     tokenizer:str|None=None             # path of a trained tokenizer.json; None: train one on the data
     warm_start:str|None=None            # path of a static checkpoint to start from; 'static': train one first; 'none': random weights
     # the data
-    datasets:dict|None=None             # source name -> weight; None: `MIX` with a data root, docstrings without
+    datasets:dict|None=None             # source name -> weight; None: `MIX` with a data root, docstrings without or if packages are named
     train_file:tuple=()                 # your own parquet/JSONL/CSV files of anchor, positive[, negative]
     packages:tuple=()                   # docstrings of these installed packages only; (): of all that `DOCUMENTED` names
     data_root:str|None=None             # local directory in hub layout; None: TEXT_EMBEDDING_DATA, then the hub

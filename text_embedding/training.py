@@ -30,12 +30,13 @@ def state_of(trainer:Trainer) -> dict:
     t = trainer
     cuda = torch.cuda.get_rng_state(t.device) if t.device.type=='cuda' else None
     return dict(step=t.step, seconds=t.seconds, pairs=t.pairs, tokens=t.tokens, best=t.best, history=t.history,
-        config=t.config.to_dict(), data=t.data.report, weights=t.data.weights, precision=t.precision,
+        config=t.config.to_dict(), data=t.data.report, weights=t.data.weights, precision=t.precision,   # weights of the sources: how often each is drawn
         optimizer=t.optimizer.state_dict(), scheduler=t.scheduler.state_dict(), scaler=t.scaler.state_dict(),
         rng=torch.get_rng_state(), cuda_rng=cuda)
 
 # %% ../nbs/15_training.ipynb #5287d7f9
-FREE_TO_CHANGE = {'output_dir', 'cache_dir', 'data_root', 'prepared', 'device', 'max_seconds', 'packing', 'log_every', 'eval_every', 'save_every', 'tensorboard'}
+FREE_TO_CHANGE = {   # where it runs, how fast, and when it is looked at; nothing that enters a weight
+    'output_dir', 'cache_dir', 'data_root', 'prepared', 'device', 'max_seconds', 'packing', 'log_every', 'eval_every', 'save_every', 'tensorboard'}
 
 def check_same_run(
     old:dict,  # options of the run, from its checkpoint
@@ -57,7 +58,7 @@ def restore(
     trainer:Trainer,  # new, of the same run
     state:dict,       # from `state_of`
 ):
-    "Put a trainer where `state_of` found it. Raises ValueError when the run or its data differ."
+    "Put a trainer, whose model holds the checkpoint's weights, where `state_of` found it. Raises ValueError when the run or its data differ."
     t = trainer
     check_same_run(state['config'], t.config.to_dict())
     _check_same_data(t, state)
