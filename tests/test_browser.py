@@ -59,13 +59,15 @@ def visit(browser, base):
 
 @pytest.mark.parametrize('name', PAGES)
 def test_page_loads_without_complaint(visit, name):
-    "No error in the console, nothing fetched from elsewhere but badges, every picture drawn and described, no sideways scrolling on a phone."
+    "No error in the console, nothing fetched from elsewhere but badges, every picture drawn and described, solutions folded, no sideways scrolling on a phone."
     page = visit(name, viewport=dict(width=390, height=844))
     assert not page.complaints, page.complaints
     broken = page.evaluate('[...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.alt || i.src.slice(0, 80))')
     assert not broken, f'pictures that are not drawn: {broken}'
     silent = page.evaluate('[...document.images].filter(i => !i.alt).length')
     assert not silent, f'{silent} pictures without a description'
+    loose = page.evaluate('[...document.querySelectorAll("main pre")].filter(p => p.textContent.includes("#@title Solution") && !p.closest("details:not([open])")).length')
+    assert not loose, f'{loose} solutions lie open'
     wide = page.evaluate('''document.documentElement.scrollWidth <= window.innerWidth ? [] : [...document.querySelectorAll('main *')]
         .filter(e => e.getBoundingClientRect().right > window.innerWidth + 1).slice(0, 5).map(e => e.outerHTML.slice(0, 120))''')
     assert page.evaluate('document.documentElement.scrollWidth') <= 390, wide

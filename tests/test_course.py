@@ -48,7 +48,7 @@ def test_exercises_are_whole(nb):
         assert any(k=='code' and 'NotImplementedError' in s for k,s,_ in part), f'no stub: {name}'
         assert any('not attempted' in printed(o) for k,_,o in part if k=='code'), f'the stub is not shown to say "not attempted": {name}'
         assert any(k=='markdown' and '<details>' in s and 'int' in s for k,s,_ in part), f'no hint: {name}'
-        solution = [(s, o) for k,s,o in part if k=='code' and s.startswith('#| code-fold: true\n#@title Solution')]
+        solution = [(s, o) for k,s,o in part if k=='code' and s.startswith('#| code-fold: true\n#| code-summary: "Solution"\n#@title Solution')]
         assert solution and any('correct' in printed(o) for _,o in solution), f'no folded solution that was found correct: {name}'
 
 
