@@ -9,7 +9,7 @@ from conftest import ROOT
 LESSONS = sorted((ROOT/'nbs').glob('[0-9]*.ipynb'))
 CASES = {'15a_runs', '17_ada', '18_long_text', '19_ablations'}               # case studies export nothing
 FIVE = {'04_attention', '11_losses', '12_optim', '15_training'}              # lessons with five exercises or more
-FOR_ENGINEERS = {'15b_fast', '16b_bench'}                                    # beside the course: longer, and their plumbing for other libraries is shown only where those are installed
+FOR_ENGINEERS = {'15b_fast'}                                    # beside the course: longer, and their plumbing for other libraries is shown only where those are installed
 LETTERS = set('btdhkefov') | set('snmqwc')                                   # the legend of lesson 00: axes, then counts and widths named beside the code
 EXERCISE = re.compile(r'^#+ Exercise: .+ {2}[★☆]{3} \(\d+ min, needed later: (yes|no)\)$', re.M)
 each = pytest.mark.parametrize('nb', LESSONS, ids=lambda f: f.stem)
