@@ -59,7 +59,7 @@ print(imported-start, time.perf_counter()-imported)
 
 
 def test_import_is_quick(tmp_path):
-    "Importing the package takes under 0.2 s of CPU time beyond torch, every module included, and pulls in neither nbdev nor fastcore nor plotting."
+    "Importing the package takes under 0.3 s of CPU time beyond torch, every module included, and pulls in neither nbdev nor fastcore nor plotting."
     # As a reader has it: the first import writes byte code, the next ones read it. And torch's 170,000 objects are set aside: a garbage collection
     # that walks them all takes 0.1 s, starts wherever the count of new objects happens to be full, and is no cost of these modules.
     mods = ' '.join(f.stem for f in (ROOT/'text_embedding').glob('[a-z]*.py'))
@@ -73,7 +73,7 @@ print(time.process_time()-t, [m for m in ("nbdev", "fastcore", "matplotlib", "IP
         seconds,heavy = run(sys.executable, '-c', code, cwd='/', env=dict(PYTHONDONTWRITEBYTECODE='', PYTHONPYCACHEPREFIX=str(tmp_path))).stdout.split(' ', 1)
         best = min(best, float(seconds))
     assert heavy.strip()=='[]', heavy
-    assert best < 0.2, f'{best:.2f} s'
+    assert best < 0.3, f'{best:.2f} s'
 
 
 def test_nothing_of_one_machine_in_the_tree():
