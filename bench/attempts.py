@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from text_embedding import fast, feedforward, inference, model, packing, training
-from text_embedding.bench import Contender, Lab, alternate, compare, matmul_peak, our_step, pick, work
+from text_embedding.peers import Contender, Lab, our_step, pick, work
+from text_embedding.bench import alternate, compare, matmul_peak
 from text_embedding.inference import Embedder
 
 @contextmanager

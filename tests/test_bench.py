@@ -4,7 +4,7 @@ import argparse, json, math
 import numpy as np
 import pytest
 
-from text_embedding import bench as B
+from text_embedding import bench as B, peers as P
 from text_embedding.presets import encoder
 
 
@@ -19,8 +19,8 @@ def result(tmp_path_factory):
     out = tmp_path_factory.mktemp('bench')
     def nowhere(name): raise ImportError(f'No module named {name!r}')
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(B, 'import_module', nowhere)
-        m.setattr(B, 'encoder', lambda **kw: encoder(**kw, embd_dim=64, num_layers=1))
+        m.setattr(P, 'import_module', nowhere)
+        m.setattr(P, 'encoder', lambda **kw: encoder(**kw, embd_dim=64, num_layers=1))
         args = parsed('--quick', '--rounds', 2, '--growth-to', 1000, '--json', out/'speed.json', '--picture', out/'speed.png')
         args.run(args)
     assert (out/'speed.png').read_bytes()[:4]==b'\x89PNG'
@@ -44,7 +44,7 @@ def test_everything_is_in_the_json(result):
     for w,r in rows(result):
         if 'rate' in r: assert r['rate']['low'] <= r['rate']['median'] <= r['rate']['high'] and r['tokens'] > 0, r
         else: assert 'text_embedding[bench]' in r['note'] and not r['ours'], r
-    assert {r['name'] for w,r in rows(result) if w=='encode' and 'rate' not in r}=={B.ST, 'sentence-transformers, bf16', 'ONNX Runtime, fp32', 'ONNX Runtime, int8'}
+    assert {r['name'] for w,r in rows(result) if w=='encode' and 'rate' not in r}=={P.ST, 'sentence-transformers, bf16', 'ONNX Runtime, fp32', 'ONNX Runtime, int8'}
     assert all(len(r['seconds'])==2 for w,r in rows(result) if w in ('encode', 'static', 'train') and 'rate' in r)
     assert 'peak' in result['results']['growth']['static'][0]['note']
 
@@ -62,7 +62,7 @@ def test_padding_is_not_counted(result):
         assert table['ours, fp32']['tokens']==by['ours, bpe']['tokens'] and table['ours, fp32']['items']==by['ours, bpe']['texts']
         padded = table['reference, padded to 512']
         assert padded['tokens'] < 512*padded['items']
-    d = B.distribution([[7], [7]*3, [7]*8])
+    d = P.distribution([[7], [7]*3, [7]*8])
     assert (d['texts'], d['tokens'], d['mean'], d['p50'], d['max'])==(3, 12, 4, 3, 8)
 
 
@@ -77,7 +77,7 @@ def test_rounds_alternate():
     def worker(name, seconds, own=None):
         def run(): log.append(name); now[0] += seconds; return own
         return run
-    who = [B.Contender('a', worker('a', 1.)), B.Contender('b', worker('b', 2.), calls=2), B.Contender('c', worker('c', 4., own=.5)), B.Contender('absent', note='not here')]
+    who = [P.Contender('a', worker('a', 1.)), P.Contender('b', worker('b', 2.), calls=2), P.Contender('c', worker('c', 4., own=.5)), P.Contender('absent', note='not here')]
     times = B.alternate(who, rounds=2, warmup=1, clock=lambda: now[0])
     assert ''.join(log)=='cbba'+'abbc'+'cbba'
     assert times==dict(a=[[1.], [1.]], b=[[2., 2.], [2., 2.]], c=[[.5], [.5]])
@@ -85,7 +85,7 @@ def test_rounds_alternate():
 
 def test_ratios_are_taken_within_a_round():
     "A machine that halves its speed spreads the rates and leaves the ratio alone."
-    who = [B.Contender('base', items=10, tokens=50), B.Contender('new', items=20, tokens=100, flops=40., ours=True), B.Contender('absent', note='why')]
+    who = [P.Contender('base', items=10, tokens=50), P.Contender('new', items=20, tokens=100, flops=40., ours=True), P.Contender('absent', note='why')]
     base,new,absent = B.compare(who, dict(base=[[1.], [2.], [4.]], new=[[1.], [2.], [2.]]), 'base', dict(fp32=80.))
     assert base['rate']==dict(median=5, low=2.5, high=10) and base['ratio']==dict(median=1, low=1, high=1)
     assert new['rate']==dict(median=10, low=10, high=20) and new['ratio']==dict(median=2, low=2, high=4)
@@ -96,14 +96,14 @@ def test_ratios_are_taken_within_a_round():
 
 def test_a_broken_peer_is_a_row_and_our_own_failure_is_an_error():
     def broken(): raise RuntimeError('no\nsuch kernel')
-    who = [B.Contender('ours', lambda: None, ours=True), B.Contender('peer', broken)]
+    who = [P.Contender('ours', lambda: None, ours=True), P.Contender('peer', broken)]
     assert list(B.alternate(who, rounds=1))==['ours'] and who[1].note=='failed: RuntimeError: no such kernel'
-    assert B.peer('x', broken).run is None
-    with pytest.raises(RuntimeError): B.alternate([B.Contender('ours', broken, ours=True)], rounds=1)
+    assert P.peer('x', broken).run is None
+    with pytest.raises(RuntimeError): B.alternate([P.Contender('ours', broken, ours=True)], rounds=1)
 
 
 def test_flops_by_hand():
-    assert B.forward_flops([3, 1], matrices=10, layers=2, width=5)==2*10*4+4*2*5*(9+1)
+    assert P.forward_flops([3, 1], matrices=10, layers=2, width=5)==2*10*4+4*2*5*(9+1)
 
 
 def test_bad_options_name_the_choices(tmp_path):
@@ -117,17 +117,17 @@ def test_bad_options_name_the_choices(tmp_path):
 
 
 def test_own_texts_and_their_share():
-    assert B.pick(['a', 'aaa', 'aa', 'aaaa'], 2)==['aa', 'aaaa'] and len(B.pick(['a'], 5))==1
-    long = B.long_texts(['one two three', 'four five'], 3, np.random.default_rng(0), words=20)
+    assert P.pick(['a', 'aaa', 'aa', 'aaaa'], 2)==['aa', 'aaaa'] and len(P.pick(['a'], 5))==1
+    long = P.long_texts(['one two three', 'four five'], 3, np.random.default_rng(0), words=20)
     assert len(long)==3 and all(14 <= len(t.split()) <= 22 for t in long)
 
 
 def test_peers_do_the_same_work(tmp_path):
     "sentence-transformers reads the tokens we count, and both graphs in ONNX Runtime give its vectors."
     for name in ('sentence_transformers', 'transformers', 'onnx', 'onnxruntime'): pytest.importorskip(name)
-    lab = B.Lab(tmp_path, quick=True); texts = lab.corpora['short'][:8]
-    model = B.sentence_transformer(lab); want = B.st_run(lab, texts)()
+    lab = P.Lab(tmp_path, quick=True); texts = lab.corpora['short'][:8]
+    model = P.sentence_transformer(lab); want = P.st_run(lab, texts)()
     assert [len(i) for i in model.tokenizer(texts)['input_ids']]==[len(r) for r in lab.wordpiece.encode(texts)]
-    assert sum(p.numel() for n,p in model.named_parameters() if p.dim()==2 and 'encoder' in n)==B.BERT_MATRICES
-    for fused in (False, True): np.testing.assert_allclose(B.onnx_encoder(lab, B.onnx_graph(lab, False, fused))(texts), want, atol=1e-4)
-    assert (B.onnx_encoder(lab, B.onnx_graph(lab, True, False))(texts)*want).sum(1).min() > .95
+    assert sum(p.numel() for n,p in model.named_parameters() if p.dim()==2 and 'encoder' in n)==P.BERT_MATRICES
+    for fused in (False, True): np.testing.assert_allclose(P.onnx_encoder(lab, P.onnx_graph(lab, False, fused))(texts), want, atol=1e-4)
+    assert (P.onnx_encoder(lab, P.onnx_graph(lab, True, False))(texts)*want).sum(1).min() > .95

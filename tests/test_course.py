@@ -9,7 +9,6 @@ from conftest import ROOT
 LESSONS = sorted((ROOT/'nbs').glob('[0-9]*.ipynb'))
 CASES = {'15a_runs', '17_ada', '18_long_text', '19_ablations'}               # case studies export nothing
 FIVE = {'04_attention', '11_losses', '12_optim', '15_training'}              # lessons with five exercises or more
-FOR_ENGINEERS = {'15b_fast', '16b_bench'}                                    # beside the course: longer, and their plumbing for other libraries is shown only where those are installed
 LETTERS = set('btdhkefov') | set('snmqwc')                                   # the legend of lesson 00: axes, then counts and widths named beside the code
 EXERCISE = re.compile(r'^#+ Exercise: .+ {2}[★☆]{3} \(\d+ min, needed later: (yes|no)\)$', re.M)
 each = pytest.mark.parametrize('nb', LESSONS, ids=lambda f: f.stem)
@@ -27,11 +26,10 @@ def printed(outputs): return ''.join(''.join(o.get('text') or '') for o in outpu
 @each
 def test_lesson_has_a_size_one_can_finish(nb):
     "40 to 80 cells; code cells short enough to read at once, unless the cell says why not."
-    assert 40 <= len(cells(nb)) <= (96 if nb.stem in FOR_ENGINEERS else 80), f'{len(cells(nb))} cells'
+    assert 40 <= len(cells(nb)) <= 80, f'{len(cells(nb))} cells'
     sizes = sorted(len(s.splitlines()) for s,_ in code(nb))
-    most = 41 if nb.stem in FOR_ENGINEERS else 30
-    long = [s.splitlines()[:3] for s,_ in code(nb) if len(s.splitlines())>most and '(long:' not in s]
-    assert not long, f'cells of more than {most} lines: {long}'
+    long = [s.splitlines()[:3] for s,_ in code(nb) if len(s.splitlines())>30 and '(long:' not in s]
+    assert not long, f'cells of more than 30 lines: {long}'
     assert sum('(long:' in s for s,_ in code(nb)) <= 2, 'more than two cells that excuse themselves'
     assert sizes[len(sizes)//2] <= 11, f'the median code cell has {sizes[len(sizes)//2]} lines'
 
@@ -116,7 +114,6 @@ def test_every_exported_name_is_shown(nb):
     names = [n.name for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and not n.name.startswith('_')]
     used = '\n'.join(s for s,_ in code(nb) if not exported(s))
     missing = [n for n in names if not re.search(rf'\b{n}\b', used)]
-    if nb.stem in FOR_ENGINEERS: return
     assert not missing, f'exported, but shown in no cell: {missing}'
 
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SHORT', 'FEW', 'median_seconds', 'pairs_together', 'fused_qkv', 'attend_short', 'attend_long', 'cpu_has_int8',
-           'int8_linear', 'onednn_is_faster', 'fast_linear', 'FastBlock', 'FastModel']
+           'int8_linear', 'onednn_is_faster', 'fast_linear', 'FastBlock', 'attend_fused', 'FastModel']
 
 # %% ../nbs/15b_fast.ipynb #f0698194
 import functools, time, warnings
@@ -20,7 +20,10 @@ from .packing import Packed, embed_packed
 from .recipe import cpu_has_bf16
 
 # %% ../nbs/15b_fast.ipynb #a07333c8
-def median_seconds(f, n:int=5) -> float:
+def median_seconds(
+    f,         # a function without arguments
+    n:int=5,   # calls that count
+) -> float:
     "Median time of `n` calls, after one that is not counted."
     f()
     times = []
@@ -28,7 +31,10 @@ def median_seconds(f, n:int=5) -> float:
     return sorted(times)[n//2]
 
 # %% ../nbs/15b_fast.ipynb #0ec23179
-def pairs_together(weight:Tensor, heads:int) -> Tensor:  # (heads*e, d) or (heads*e,), same shape
+def pairs_together(
+    weight:Tensor,  # (h*e, d) or (h*e,)
+    heads:int,      # h
+) -> Tensor:        # same shape
     "Reorder the rows of a projection so that the two features that RoPE turns together (i and i + e/2) are neighbours: one complex number."
     half = weight.shape[0]//heads//2
     return weight.unflatten(0, (heads, 2, half)).transpose(1, 2).flatten(0, 2)
@@ -47,6 +53,8 @@ def fused_qkv(
     return weight,bias
 
 # %% ../nbs/15b_fast.ipynb #2adf4893
+SHORT = 32   # tokens; above, torch's fused kernel is the faster (measured below)
+
 def attend_short(
     q:Tensor,      # (n, h, t, e), scaled
     k:Tensor,      # (n, k, t, e)
@@ -64,16 +72,12 @@ def attend_long(q:Tensor, k:Tensor, v:Tensor, mask=None, causal:bool=False, drop
     if causal: return sdpa(q, k, v, None, True, scale=1.0)
     return sdpa(q.reshape(len(q), k.shape[1], -1, q.shape[3]), k, v, scale=1.0).view(q.shape)
 
-# %% ../nbs/15b_fast.ipynb #87659259
-SHORT = 32   # tokens; above, torch's fused kernel is the faster (measured in this lesson)
-
 # %% ../nbs/15b_fast.ipynb #d4bb1675
 def cpu_has_int8() -> bool:
     "Does this torch come with FBGEMM, whose 8-bit products need an x86 CPU with AVX2?"
     kernel = hasattr(torch.ops.quantized, 'linear_with_input_q_dq_qweight_dq_output_fp32')
     return kernel and 'fbgemm' in torch.backends.quantized.supported_engines and torch.backends.cpu.get_cpu_capability() != 'DEFAULT'
 
-# %% ../nbs/15b_fast.ipynb #489403ff
 def int8_linear(
     weight:Tensor,       # (out, in)
     bias:Tensor|None,    # (out,)
@@ -129,7 +133,11 @@ def fast_linear(
 # %% ../nbs/15b_fast.ipynb #4de0ea9d
 class FastBlock:
     "One `Block` as four linear layers, five with a gate: queries, keys and values are one of them."
-    def __init__(self, block, rope:bool, precision:str):
+    def __init__(self,
+        block,           # a `Block`
+        rope:bool,       # are queries and keys rotated?
+        precision:str,   # as for `fast_linear`
+    ):
         attn,ffn = block.attn,block.ffn
         linear = functools.partial(fast_linear, precision=precision)
         self.pre,self.norms,self.gated = block.pre,(block.attn_norm, block.ffn_norm),isinstance(ffn, GatedFeedForward)
@@ -143,7 +151,7 @@ class FastBlock:
         if not self.gated: return self.down(self.act(self.up(x)))                              # (m, f) inside
         return self.down(self.act(self.gate(x)).mul_(self.up(x)))
 
-    def __call__(self, x:Tensor, attend) -> Tensor:  # (m, d), same shape
+    def __call__(self, x:Tensor, attend) -> Tensor:  # (m, d), same shape; attend: (m, (h+2k)*e) -> (m, d)
         first,second = self.norms
         if self.pre:
             x = x + self.out(attend(self.qkv(first(x))))
@@ -152,6 +160,29 @@ class FastBlock:
         return second(x + self.feed(x))
 
 # %% ../nbs/15b_fast.ipynb #490e8fee
+def attend_fused(
+    y:Tensor,            # (m, (h+2k)*e): queries, keys, values from `fused_qkv`
+    packed:Packed,       # whose tokens these are
+    config,              # heads and widths: a `TransformerConfig`
+    turns:Tensor|None,   # (m, 1, e/2) complex: the rotation of each token
+) -> Tensor:             # (m, d), dtype of y
+    "Rotate queries and keys, then attend in every run of texts of one length."
+    h,k,e = config.num_heads,config.kv_heads,config.head_dim
+    kind,y = y.dtype,y.float().view(len(y), h+2*k, e)
+    turned = y[:, :h+k] if turns is None else torch.view_as_real(torch.view_as_complex(y[:, :h+k].unflatten(-1, (-1, 2)))*turns).flatten(-2)
+    out = torch.empty(len(y), h, e)
+    for a,run in zip(packed.starts, packed.runs):
+        q,key,v = (x[a:a+run.n*run.t].view(run.n, run.t, -1, e).transpose(1, 2) for x in (turned[:, :h], turned[:, h:], y[:, h+k:]))   # (n, h or k, t, e)
+        kernel = attend_short if run.t <= SHORT else attend_long
+        out[a:a+run.n*run.t].view(run.n, run.t, h, e).copy_(kernel(q, key, v, None, config.causal).transpose(1, 2))
+    return out.view(len(y), h*e).to(kind)
+
+def _every_turn(model:TextEmbeddingModel) -> Tensor|None:   # (t, e/2) complex: the rotations of each position
+    if model.rope is None: return None
+    angles = torch.arange(model.config.context_length)[:, None]*model.rope.frequencies           # (t, e/2)
+    return torch.polar(torch.full_like(angles, model.rope.scale), angles)
+
+# %% ../nbs/15b_fast.ipynb #2e20743c
 class FastModel:
     "A trained model for a CPU, in 'fp32', 'bf16' or 'int8': packed texts in, the unit vectors of `model` out."
     @torch.inference_mode()
@@ -161,28 +192,16 @@ class FastModel:
     ):
         if precision not in ('fp32', 'bf16', 'int8'): raise ValueError(f"precision={precision!r} is unknown; choose 'fp32', 'bf16' or 'int8'")
         if precision=='int8' and not cpu_has_int8(): raise ValueError("precision='int8' needs an x86 CPU with AVX2 and a torch with FBGEMM; use 'fp32'")
-        c = self.config = model.config
-        self.model,self.precision,self.turns = model.eval(),precision,None
-        if model.rope is not None:
-            angles = torch.arange(c.context_length)[:, None]*model.rope.frequencies             # (t, e/2)
-            self.turns = torch.polar(torch.full_like(angles, model.rope.scale), angles)         # every rotation, once
+        self.config = model.config
+        self.model,self.precision,self.turns = model.eval(),precision,_every_turn(model)
         self.blocks = [FastBlock(b, self.turns is not None, precision) for b in model.blocks]
 
     def attention(self, packed:Packed):
         "A callable (m, (h+2k)*e) -> (m, d): rotate, attend run by run."
-        c,h,k,e = self.config,self.config.num_heads,self.config.kv_heads,self.config.head_dim
-        if self.turns is not None and packed.runs[0].t > len(self.turns): raise ValueError(f'a text of {packed.runs[0].t} tokens is longer than the context of {len(self.turns)}; truncate it')
-        turns = None if self.turns is None else self.turns[packed.positions][:, None]           # (m, 1, e/2) complex
-        def attend(y):
-            kind,y = y.dtype,y.float().view(len(y), h+2*k, e)
-            turned = y[:, :h+k] if turns is None else torch.view_as_real(torch.view_as_complex(y[:, :h+k].unflatten(-1, (-1, 2)))*turns).flatten(-2)
-            out = torch.empty(len(y), h, e)
-            for a,run in zip(packed.starts, packed.runs):
-                q,key,v = (x[a:a+run.n*run.t].view(run.n, run.t, -1, e).transpose(1, 2) for x in (turned[:, :h], turned[:, h:], y[:, h+k:]))   # (n, h or k, t, e)
-                kernel = attend_short if run.t <= SHORT else attend_long
-                out[a:a+run.n*run.t].view(run.n, run.t, h, e).copy_(kernel(q, key, v, None, c.causal).transpose(1, 2))
-            return out.view(len(y), h*e).to(kind)
-        return attend
+        if self.turns is None: return lambda y: attend_fused(y, packed, self.config, None)
+        if packed.runs[0].t > len(self.turns): raise ValueError(f'a text of {packed.runs[0].t} tokens is longer than the context of {len(self.turns)}; truncate it')
+        turns = self.turns[packed.positions][:, None]                                           # (m, 1, e/2) complex
+        return lambda y: attend_fused(y, packed, self.config, turns)
 
     def states(self, packed:Packed) -> Tensor:  # (m, d), after the final norm
         model = self.model
