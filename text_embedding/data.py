@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING,Iterable
 from urllib.parse import urlparse
-from urllib.request import getproxies
+from urllib.request import getproxies, proxy_bypass
 import numpy as np
 if TYPE_CHECKING: from datasets import Dataset
 
@@ -118,8 +118,10 @@ def _no_waiting():
     "Where the hub does not answer, use what was downloaded before at once, instead of after half a minute of retries."
     import datasets, huggingface_hub.constants as hub
     url = urlparse(hub.ENDPOINT)
-    try: socket.create_connection((url.hostname, url.port or 443), timeout=3).close(); answers = True
-    except OSError: answers = bool(getproxies())                      # behind a proxy only the library can tell
+    proxy = None if proxy_bypass(url.hostname) else getproxies().get(url.scheme) or getproxies().get('all')
+    if proxy: url = urlparse(proxy if '//' in proxy else f'//{proxy}')   # then all goes through the proxy: does that one answer?
+    try: socket.create_connection((url.hostname, url.port or (443 if url.scheme=='https' else 80)), timeout=3).close(); answers = True
+    except (OSError, ValueError): answers = False
     before = datasets.config.HF_HUB_OFFLINE,hub.HF_HUB_OFFLINE
     if not answers: datasets.config.HF_HUB_OFFLINE = hub.HF_HUB_OFFLINE = True
     try: yield
