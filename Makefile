@@ -26,10 +26,10 @@ quickstart: $(VENV)/user  ## train on docstrings, compare with BM25, search: abo
 	$(BIN)/text-embedding train --quick-start --overwrite --output-dir $(OUT)
 
 test: $(VENV)/dev  ## lessons, package, command line, README, site in a browser, wheel
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 --dist worksteal
 
 test-all: $(VENV)/dev  ## the same, and ipywidgets 8 beside 7 for every lesson, every page looked at closely: about three times as long
-	TEST_ALL=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2
+	TEST_ALL=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 --dist worksteal
 
 lesson: $(VENV)/dev  ## run one lesson and store its outputs: make lesson NB=03_norm
 	$(BIN)/python .ci/nb.py run $(NB)
