@@ -10,16 +10,19 @@ os.environ.setdefault('MPLBACKEND', 'agg')
 ROOT = Path(__file__).resolve().parent.parent
 NBS = ROOT/'nbs'
 
+def fold(c):
+    "A solution is folded on the site (whose directives come first), in Colab and in Jupyter."
+    head = ['#| code-fold: true', '#| code-summary: "Solution"', '#@title Solution']
+    c.source = '\n'.join(head+[line for line in c.source.splitlines() if line not in head])
+    c.metadata.update(cellView='form', jupyter=dict(source_hidden=True))
+
 def clean(nb):
     from nbdev.clean import clean_nb
     nb.metadata.pop('widgets', None); nb.metadata.pop('jupytext', None)
     nb.metadata['kernelspec'] = dict(display_name='python3', language='python', name='python3')
     for c in nb.cells:
         for o in c.get('outputs') or []: o.get('data', {}).pop('application/vnd.jupyter.widget-view+json', None)
-        if c.cell_type=='code' and (title := re.match(r'((?:#@title .*\n)?)((?:#\| .*\n)*)((?:#@title .*\n)?)', c.source)) and (title[1] or title[3]):
-            c.source = title[2]+(title[1] or title[3])+c.source[title.end():]   # the site reads directives at the top only
-            if 'code-fold' in title[2] and 'code-summary' not in title[2]: c.source = c.source.replace('#| code-fold: true\n', '#| code-fold: true\n#| code-summary: "Solution"\n', 1)
-            if 'code-fold' in title[2]: c.metadata.update(cellView='form', jupyter=dict(source_hidden=True))   # folded in Colab and Jupyter as well
+        if c.cell_type=='code' and '#@title Solution' in c.source: fold(c)
         if c.cell_type=='code': c.outputs = [o for o in c.get('outputs') or [] if o.output_type not in ('execute_result', 'display_data') or o.data]
     clean_nb(nb, allowed_cell_metadata_keys=['cellView', 'jupyter'])
     return nb

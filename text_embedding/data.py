@@ -118,7 +118,8 @@ def _no_waiting():
     "Where the hub does not answer, use what was downloaded before at once, instead of after half a minute of retries."
     import datasets, huggingface_hub.constants as hub
     url = urlparse(hub.ENDPOINT)
-    proxy = None if proxy_bypass(url.hostname) else getproxies().get(url.scheme) or getproxies().get('all')
+    proxies = {} if proxy_bypass(url.hostname) else getproxies()
+    proxy = proxies.get(url.scheme) or proxies.get('all')
     if proxy: url = urlparse(proxy if '//' in proxy else f'//{proxy}')   # then all goes through the proxy: does that one answer?
     try: socket.create_connection((url.hostname, url.port or (443 if url.scheme=='https' else 80)), timeout=3).close(); answers = True
     except (OSError, ValueError): answers = False
